@@ -1,0 +1,48 @@
+"""What exitbench says when something is wrong on the user's side.
+
+Every message is one line: what is wrong, what was given, what was expected, what to do next. The command line prints
+it and exits with 2. Broken invariants of our own are `assert`s, not these.
+"""
+
+__all__ = [
+    "CorruptTraceError",
+    "ExitbenchError",
+    "ModelError",
+    "ReportError",
+    "TraceError",
+    "UnknownNameError",
+    "ValidationError",
+    "WorkloadError",
+]
+
+
+class ExitbenchError(Exception):
+    """A mistake in what the user asked for or gave; base of all errors meant for people."""
+
+
+class UnknownNameError(ExitbenchError):
+    """A name that no registry knows."""
+
+
+class ModelError(ExitbenchError):
+    """A model that cannot be found, fetched or loaded."""
+
+
+class ValidationError(ModelError):
+    """A model whose adapter could not be proved right; it is refused rather than measured wrongly."""
+
+
+class WorkloadError(ExitbenchError):
+    """A workload that cannot be found, read or used in the mode asked for."""
+
+
+class TraceError(ExitbenchError):
+    """A trace that cannot be written, resumed or read."""
+
+
+class CorruptTraceError(TraceError):
+    """A part file of a trace that cannot be read."""
+
+
+class ReportError(ExitbenchError):
+    """Results that cannot be turned into a report."""
