@@ -1,0 +1,45 @@
+"""Atomic file writes: a reader, or the next run, sees a file complete or not at all."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from exitbench.errors import ExitbenchError
+
+__all__ = ["replacing", "write_json", "write_text"]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes the name `path`, on failure it is removed.
+
+    Raises:
+        ExitbenchError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise ExitbenchError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another --out folder"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically, in UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any, *, default: Callable[[Any], Any] | None = None) -> None:
+    """Write `value` to `path` atomically, as indented JSON without NaN."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=default) + "\n")

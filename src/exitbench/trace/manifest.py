@@ -1,0 +1,99 @@
+"""What a trace says of itself: the identity of a measurement and the circumstances it was made in.
+
+Two traces may be merged or compared row by row only where `Manifest.identity()` is equal. Everything that can change a
+recorded number belongs to the identity; the command line, the time and the machine do not.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["SCHEMA_VERSION", "Manifest", "ModelIdentity", "ModelShape", "Settings", "WorkloadIdentity"]
+
+SCHEMA_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelIdentity(_Frozen):
+    """Which weights were traced."""
+
+    source: str
+    """What the user asked for: a short name, hub id, or the name of a folder or file."""
+    name: str
+    model_type: str
+    """transformers' model type, e.g. "llama"."""
+    revision: str | None
+    weights_sha256: str
+    quantisation: str | None
+    licence: str | None
+
+
+class ModelShape(_Frozen):
+    """Sizes of the model, counted on the loaded weights, not read from its config."""
+
+    num_blocks: int = Field(ge=1)
+    hidden_size: int
+    vocab_size: int
+    num_parameters: int
+    block_costs: tuple[float, ...]
+    """c_1 .. c_L: each block's share of all blocks' active matrix-product weights; sums to 1."""
+    block_weights: tuple[int, ...]
+    """Active matrix-product weights of each block (2 FLOPs each a token)."""
+    head_weights: int
+    """Matrix-product weights of one readout."""
+    rotary: dict[str, float | None] = Field(default_factory=dict)
+    """Rotary base per kind of attention, recovered from the buffers in force; empty without rotary embedding."""
+
+
+class WorkloadIdentity(_Frozen):
+    """Which prompts or texts were used."""
+
+    name: str
+    version: str
+    sha256: str
+    num_samples: int
+    categories: dict[str, int]
+
+
+class Settings(_Frozen):
+    """How the signals were recorded."""
+
+    on: Literal["answers", "text"]
+    readout: str
+    dtype: str
+    output_dtype: str
+    """dtype of the model's own logits; logits at every depth are rounded to it before comparing."""
+    attention: str
+    """Attention implementation, e.g. "sdpa"."""
+    device: str
+    chat_template: bool
+    """Whether prompts went through the model's chat template."""
+    max_new_tokens: int | None
+    document_tokens: int | None
+    """Length of the documents a text is cut into; None on answers."""
+    generation_batch: int | None
+    limit: int | None
+    seed: int
+
+
+class Manifest(_Frozen):
+    """The `manifest.json` of a trace folder."""
+
+    schema_version: int = SCHEMA_VERSION
+    model: ModelIdentity
+    shape: ModelShape
+    workload: WorkloadIdentity
+    settings: Settings
+    libraries: dict[str, str]
+    """Versions that can change a number: torch, transformers, exitbench."""
+    environment: dict[str, Any]
+    command: str
+    created: str
+    """ISO 8601, UTC."""
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the recorded numbers, as plain JSON values."""
+        return self.model_dump(mode="json", exclude={"environment", "command", "created"})
