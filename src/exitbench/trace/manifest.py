@@ -6,9 +6,11 @@ recorded number belongs to the identity; the command line, the time and the mach
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-__all__ = ["SCHEMA_VERSION", "Manifest", "ModelIdentity", "ModelShape", "Settings", "WorkloadIdentity"]
+from exitbench.models.shape import ModelShape
+
+__all__ = ["SCHEMA_VERSION", "Manifest", "ModelIdentity", "Settings", "WorkloadIdentity"]
 
 SCHEMA_VERSION = 1
 
@@ -29,23 +31,6 @@ class ModelIdentity(_Frozen):
     weights_sha256: str
     quantisation: str | None
     licence: str | None
-
-
-class ModelShape(_Frozen):
-    """Sizes of the model, counted on the loaded weights, not read from its config."""
-
-    num_blocks: int = Field(ge=1)
-    hidden_size: int
-    vocab_size: int
-    num_parameters: int
-    block_costs: tuple[float, ...]
-    """c_1 .. c_L: each block's share of all blocks' active matrix-product weights; sums to 1."""
-    block_weights: tuple[int, ...]
-    """Active matrix-product weights of each block (2 FLOPs each a token)."""
-    head_weights: int
-    """Matrix-product weights of one readout."""
-    rotary: dict[str, float | None] = Field(default_factory=dict)
-    """Rotary base per kind of attention, recovered from the buffers in force; empty without rotary embedding."""
 
 
 class WorkloadIdentity(_Frozen):
