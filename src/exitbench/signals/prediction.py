@@ -1,0 +1,42 @@
+"""Signals of what a depth predicts and how sure it is."""
+
+import math
+
+import torch
+
+from exitbench.signals.registry import signal
+from exitbench.signals.view import DepthView
+
+__all__ = ["entropy", "margin", "target_logprob", "top1_id", "top1_prob"]
+
+
+@signal(dtype="int32", unit="token id", low=0, high=math.inf, confidence=0, known_while_running=True)
+def top1_id(view: DepthView) -> torch.Tensor:
+    """Most probable token; the lowest id of those tied."""
+    return view.top_id
+
+
+@signal(unit="probability", low=0, high=1, confidence=1, known_while_running=True)
+def top1_prob(view: DepthView) -> torch.Tensor:
+    """Probability of the most probable token."""
+    return view.at(view.probabilities, view.top_id)
+
+
+@signal(unit="probability", low=0, high=1, confidence=1, known_while_running=True)
+def margin(view: DepthView) -> torch.Tensor:
+    """Probability of the most probable token minus that of the second (CALM, arXiv 2207.07061, softmax response)."""
+    others = view.shifted.scatter(-1, view.top_id[:, None], -math.inf)
+    return view.at(view.probabilities, view.top_id) * -torch.expm1(others.amax(-1))
+
+
+@signal(unit="nats", low=0, high=math.inf, confidence=-1, known_while_running=True)
+def entropy(view: DepthView) -> torch.Tensor:
+    """Entropy of the distribution (BranchyNet, arXiv 1709.01686)."""
+    expected = torch.linalg.vecdot(view.probabilities, view.shifted)
+    return (view.log_normaliser - expected).clamp_min(0)
+
+
+@signal(unit="nats", low=-math.inf, high=0, confidence=0, known_while_running=False)
+def target_logprob(view: DepthView) -> torch.Tensor:
+    """Log-probability of the token that really comes next."""
+    return view.log_probability(view.target)

@@ -1,0 +1,268 @@
+"""Trace a model on a workload: answers or documents, one parallel pass each, all signals at every depth.
+
+On answers, prompts are generated in fixed batches and every turn of a sample is then passed once through the model, on its
+own, so that a row never depends on what else was in a batch or on where a run was interrupted. Rows are the positions whose
+next token belongs to the model's answer, its end token included. On text, rows are all positions of a document that
+have a next token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from exitbench.config import Mode, TraceOptions
+from exitbench.env import environment_report, library_versions
+from exitbench.errors import WorkloadError
+from exitbench.models.load import LoadedModel
+from exitbench.progress import SILENT, Progressor
+from exitbench.signals.compute import compute_signals
+from exitbench.trace.generate import greedy_answers
+from exitbench.trace.manifest import Manifest, ModelIdentity, Settings, WorkloadIdentity
+from exitbench.trace.parts import Rows
+from exitbench.trace.prompts import conversation_ids, cut_into_documents, has_chat_template
+from exitbench.trace.store import TraceFolder
+from exitbench.trace.table import SampleInfo
+from exitbench.workloads import Workload
+
+__all__ = ["collect"]
+
+
+class _SampleFailedError(Exception):
+    """A sample that gives no rows; recorded, and the run goes on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stretch:
+    """One sequence to pass through the model and the tokens of it that count."""
+
+    ids: list[int]
+    first_row: int
+    """Position of the first counted token; counted are all from here to the last but one."""
+    turn: int
+
+
+def collect(
+    loaded: LoadedModel,
+    workload: Workload,
+    out: Path,
+    *,
+    options: TraceOptions,
+    command: str = "",
+    progress: Progressor = SILENT,
+) -> None:
+    """Trace `loaded` on `workload` into the folder `out`, resuming what is already there.
+
+    Args:
+        loaded: a validated model.
+        workload: prompts or texts.
+        out: trace folder.
+        options: how.
+        command: recorded in the manifest.
+        progress: where to show bars.
+
+    Raises:
+        WorkloadError: the workload does not fit the mode or the model's context.
+        TraceError: `out` holds something else.
+    """
+    mode: Mode = options.on or ("answers" if workload.kind == "prompts" else "text")
+    if mode == "answers":
+        run = _Answers(loaded, workload, options)
+    else:
+        run = _Documents(loaded, workload, options)
+    folder = TraceFolder(out, _manifest(loaded, workload, options, mode, command), run.samples)
+    todo = [index for index in range(len(run.samples)) if not folder.is_done(index)]
+    with progress.bar(f"Tracing {loaded.source.name}", len(run.samples)) as advance:
+        advance(len(run.samples) - len(todo))
+        for index in todo:
+            try:
+                folder.write(index, _trace_sample(loaded, run.stretches(index, folder)))
+            except _SampleFailedError as failure:
+                folder.write_failure(index, str(failure))
+            advance(1)
+    folder.write_token_strings(_token_strings(loaded, folder.token_ids()))
+
+
+class _Documents:
+    """Given text: one stretch a document."""
+
+    def __init__(self, loaded: LoadedModel, workload: Workload, options: TraceOptions) -> None:
+        length = min(options.document_tokens, loaded.context_length or options.document_tokens)
+        samples, documents = cut_into_documents(loaded.tokenizer, workload, length)
+        if options.limit is not None:
+            samples, documents = samples[: options.limit], documents[: options.limit]
+        self.samples: Sequence[SampleInfo] = samples
+        self._documents = documents
+
+    def stretches(self, index: int, folder: TraceFolder) -> list[_Stretch]:
+        return [_Stretch(ids=self._documents[index], first_row=0, turn=0)]
+
+
+class _Answers:
+    """The model's own answers: one stretch a turn, prompt and answer."""
+
+    def __init__(self, loaded: LoadedModel, workload: Workload, options: TraceOptions) -> None:
+        if workload.kind != "prompts":
+            raise WorkloadError(
+                f"workload {workload.name!r} is plain text and asks nothing, so there are no answers to trace; use --on text"
+            )
+        if options.limit is not None:
+            workload = workload.limited(options.limit)
+        self._loaded = loaded
+        self._options = options
+        self._chat = options.chat_template and has_chat_template(loaded.tokenizer)
+        self._batch_number = -1
+        self._batch: list[list[list[int]]] = []
+        self.samples: Sequence[SampleInfo] = [
+            SampleInfo(id=s.id, category=s.category, turns=s.turns, reference=s.reference) for s in workload.samples
+        ]
+        self._refuse_too_long()
+
+    def stretches(self, index: int, folder: TraceFolder) -> list[_Stretch]:
+        """Prompt and answer of every turn of a sample, generating its batch's answers where they are not there yet."""
+        number, place = divmod(index, self._options.generation_batch)
+        if number != self._batch_number:
+            self._batch = folder.read_answers(number) or self._generate(number)
+            self._batch_number = number
+            folder.write_answers(number, self._batch)
+        answers = self._batch[place]
+        if len(answers) < len(self.samples[index].turns):
+            raise _SampleFailedError(
+                f"the prompt of turn {len(answers) + 1} and its answer are longer than the model's context of "
+                f"{self._loaded.context_length} tokens"
+            )
+        stretches = []
+        for turn, answer in enumerate(answers):
+            prompt = self._prompt(self.samples[index], answers[:turn])
+            stretches.append(_Stretch(ids=prompt + answer, first_row=len(prompt) - 1, turn=turn))
+        return stretches
+
+    def _prompt(self, sample: SampleInfo, answers: Sequence[Sequence[int]]) -> list[int]:
+        texts = [str(self._loaded.tokenizer.decode(answer, skip_special_tokens=True)) for answer in answers]
+        turns = sample.turns[: len(answers) + 1]
+        return conversation_ids(self._loaded.tokenizer, turns, texts, chat=self._chat)
+
+    def _fits(self, prompt: Sequence[int]) -> bool:
+        context = self._loaded.context_length
+        return context is None or len(prompt) + self._options.max_new_tokens <= context
+
+    def _refuse_too_long(self) -> None:
+        lengths = {s.id: len(self._prompt(s, [])) for s in self.samples if not self._fits(self._prompt(s, []))}
+        if lengths:
+            worst, length = max(lengths.items(), key=lambda item: item[1])
+            raise WorkloadError(
+                f"{len(lengths)} prompts do not fit the context of {self._loaded.context_length} tokens with "
+                f"{self._options.max_new_tokens} new ones, the longest is {worst!r} with {length}; "
+                "shorten them, lower --max-new-tokens or take them out"
+            )
+
+    def _generate(self, number: int) -> list[list[list[int]]]:
+        """Answers of one batch, per sample and turn; a conversation that outgrows the context stops early."""
+        size = self._options.generation_batch
+        batch = self.samples[number * size : (number + 1) * size]
+        answers: list[list[list[int]]] = [[] for _ in batch]
+        for turn in range(max(len(sample.turns) for sample in batch)):
+            waiting = {
+                i: self._prompt(sample, answers[i])
+                for i, sample in enumerate(batch)
+                if len(sample.turns) > turn and len(answers[i]) == turn
+            }
+            ready = {i: prompt for i, prompt in waiting.items() if self._fits(prompt)}
+            if ready:
+                new = greedy_answers(self._loaded.model, list(ready.values()), self._options.max_new_tokens)
+                for i, answer in zip(ready, new, strict=True):
+                    answers[i].append(answer)
+        return answers
+
+
+def _trace_sample(loaded: LoadedModel, stretches: Sequence[_Stretch]) -> Rows:
+    """All rows of one sample, turn after turn."""
+    parts = [_trace_stretch(loaded, stretch) for stretch in stretches]
+    return Rows(
+        turn=np.concatenate([p.turn for p in parts]),
+        position=np.concatenate([p.position for p in parts]),
+        input_id=np.concatenate([p.input_id for p in parts]),
+        target_id=np.concatenate([p.target_id for p in parts]),
+        signals={name: np.concatenate([p.signals[name] for p in parts]) for name in parts[0].signals},
+    )
+
+
+def _trace_stretch(loaded: LoadedModel, stretch: _Stretch) -> Rows:
+    adapter = loaded.adapter
+    ids = torch.tensor(stretch.ids, device=adapter.model.device)
+    rows = slice(stretch.first_row, len(stretch.ids) - 1)
+    hidden_LRD = adapter.capture(ids[None], rows)
+    target = ids[rows.start + 1 :].to(hidden_LRD.device)
+    signals = compute_signals(hidden_LRD, target, adapter.readout, loaded.shape.vocab_size)
+    finite = np.isfinite(signals["top1_prob"]) & np.isfinite(signals["entropy"])
+    if not finite.all():
+        row, depth = np.argwhere(~finite)[0]
+        raise _SampleFailedError(
+            f"logits are not finite at depth {depth}, position {rows.start + row}, turn {stretch.turn + 1} "
+            f"({(~finite).any(-1).sum()} of {len(finite)} tokens affected)"
+        )
+    position = np.arange(rows.start, rows.stop, dtype=np.int32)
+    return Rows(
+        turn=np.full(len(position), stretch.turn, np.int16),
+        position=position,
+        input_id=ids[rows].cpu().numpy().astype(np.int32),
+        target_id=target.cpu().numpy().astype(np.int32),
+        signals=signals,
+    )
+
+
+def _manifest(
+    loaded: LoadedModel, workload: Workload, options: TraceOptions, mode: Mode, command: str
+) -> Manifest:
+    model, source, answers = loaded.model, loaded.source, mode == "answers"
+    return Manifest(
+        model=ModelIdentity(
+            source=source.spec,
+            name=source.name,
+            model_type=model.config.model_type,
+            revision=source.revision,
+            weights_sha256=source.weights_sha256,
+            quantisation=source.quantisation,
+            licence=source.licence,
+        ),
+        shape=loaded.shape,
+        workload=WorkloadIdentity(
+            name=workload.name,
+            version=workload.version,
+            sha256=workload.sha256,
+            num_samples=len(workload.samples),
+            categories=workload.categories,
+        ),
+        settings=Settings(
+            on=mode,
+            readout="logit",
+            dtype=str(model.dtype).removeprefix("torch."),
+            output_dtype=loaded.output_dtype,
+            attention=model.config._attn_implementation,
+            device=model.device.type,
+            chat_template=answers and options.chat_template and has_chat_template(loaded.tokenizer),
+            max_new_tokens=options.max_new_tokens if answers else None,
+            document_tokens=None if answers else options.document_tokens,
+            generation_batch=options.generation_batch if answers else None,
+            limit=options.limit,
+            seed=options.seed,
+        ),
+        libraries=library_versions(),
+        environment=environment_report(),
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _token_strings(loaded: LoadedModel, ids: Sequence[int]) -> dict[int, str]:
+    """Text of single tokens, with the leading space that sentence-piece decoders drop."""
+    texts = {}
+    for token in ids:
+        text = str(loaded.tokenizer.decode([token]))
+        piece = loaded.tokenizer.convert_ids_to_tokens(token)
+        spaced = isinstance(piece, str) and piece.startswith("\u2581") and not text.startswith(" ")
+        texts[token] = " " + text if spaced else text
+    return texts

@@ -1,0 +1,82 @@
+"""One part file: the rows of one sample, as Parquet with list columns over depth.
+
+Columns: sample_id, category, turn, position, input_id, target_id, then one list column a signal with L + 1 entries.
+Undefined entries (a cosine to the depth before depth 0) are null.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from exitbench.errors import CorruptTraceError
+from exitbench.files import replacing
+from exitbench.trace.table import SampleInfo
+
+__all__ = ["Rows", "read_part", "write_part"]
+
+_SCALARS = {"turn": np.int16, "position": np.int32, "input_id": np.int32, "target_id": np.int32}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows of one sample: N tokens, L blocks."""
+
+    turn: NDArray[np.int16]
+    """(N,)"""
+    position: NDArray[np.int32]
+    """(N,)"""
+    input_id: NDArray[np.int32]
+    """(N,)"""
+    target_id: NDArray[np.int32]
+    """(N,)"""
+    signals: dict[str, NDArray[np.generic]]
+    """Name -> (N, L + 1)."""
+
+
+def _list_column(values: NDArray[np.generic]) -> pa.ListArray:
+    num_rows, width = values.shape
+    flat = values.ravel()
+    missing = np.isnan(flat) if np.issubdtype(flat.dtype, np.floating) else None
+    offsets = pa.array(np.arange(num_rows + 1, dtype=np.int32) * width)
+    return pa.ListArray.from_arrays(offsets, pa.array(flat, mask=missing))
+
+
+def write_part(path: Path, sample: SampleInfo, rows: Rows) -> None:
+    """Write one sample's rows, atomically; the same rows give the same bytes."""
+    num_rows = len(rows.position)
+    columns: dict[str, pa.Array] = {
+        "sample_id": pa.array([sample.id] * num_rows, pa.string()),
+        "category": pa.array([sample.category] * num_rows, pa.string()),
+    }
+    columns |= {name: pa.array(getattr(rows, name).astype(dtype)) for name, dtype in _SCALARS.items()}
+    columns |= {name: _list_column(values) for name, values in rows.signals.items()}
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def read_part(path: Path, num_blocks: int) -> Rows:
+    """Read one part.
+
+    Raises:
+        CorruptTraceError: not readable as Parquet, a column missing, or lists of another length than L + 1.
+    """
+    try:
+        # Only `read_table` on an open file keeps pyarrow from treating the folder's name as partition keys.
+        with path.open("rb") as file:
+            table = pq.read_table(file)
+        scalars = {name: table.column(name).to_numpy().astype(dtype) for name, dtype in _SCALARS.items()}
+        signals = {}
+        for name in table.column_names:
+            if pa.types.is_list(table.schema.field(name).type):
+                flat = table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+                signals[name] = flat.reshape(table.num_rows, num_blocks + 1)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CorruptTraceError(
+            f"{path} cannot be read ({reason}); delete it and run the trace again, or leave it out with --skip-corrupt"
+        ) from error
+    return Rows(**scalars, signals=signals)

@@ -1,0 +1,238 @@
+"""A trace folder: `manifest.json`, `samples.jsonl`, one `part-*.parquet` a sample, answers, failures, token strings.
+
+Every file is written under a temporary name and renamed when complete, so a kill at any moment loses at most the sample
+in work. What is already there is never mixed with another identity.
+
+    manifest.json            identity and circumstances
+    samples.jsonl            the prompts or documents, one a line, in order
+    answers-00003.json       token ids generated for batch 3 (answers only), so that a resumed run does not generate again
+    part-00017.parquet       the rows of sample 17
+    failed-00018.json        why sample 18 has no rows
+    tokens.parquet           id and text of every token id in the trace; written last
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pydantic
+
+from exitbench.errors import CorruptTraceError, TraceError
+from exitbench.files import replacing, write_json, write_text
+from exitbench.trace.manifest import SCHEMA_VERSION, Manifest
+from exitbench.trace.parts import Rows, read_part, write_part
+from exitbench.trace.table import Failure, SampleInfo, Trace
+
+__all__ = ["TraceFolder", "is_trace_folder", "read_manifest", "read_trace"]
+
+
+def is_trace_folder(path: Path) -> bool:
+    """Whether `path` holds a trace, complete or not."""
+    return (path / "manifest.json").is_file()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest of a trace folder.
+
+    Raises:
+        TraceError: no trace there, or one of a newer schema.
+    """
+    file = path / "manifest.json"
+    if not file.is_file():
+        raise TraceError(f"{path} holds no trace (no manifest.json); make one with 'exitbench trace MODEL --out {path}'")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        found = content.get("schema_version")
+        if found != SCHEMA_VERSION:
+            raise TraceError(
+                f"{file} has schema version {found}, this exitbench reads version {SCHEMA_VERSION}; "
+                "upgrade exitbench or trace again"
+            )
+        return Manifest.model_validate(content)
+    except (json.JSONDecodeError, UnicodeDecodeError, pydantic.ValidationError, AttributeError) as error:
+        raise CorruptTraceError(f"{file} is no manifest of a trace ({_first_line(error)}); trace again") from error
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+def _differences(a: Any, b: Any, path: str = "") -> Iterable[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted(a.keys() | b.keys()):
+            yield from _differences(a.get(key), b.get(key), f"{path}.{key}" if path else key)
+    elif a != b:
+        yield f"{path} ({a} there, {b} now)"
+
+
+class TraceFolder:
+    """A trace being written, new or resumed.
+
+    Args:
+        path: the folder; made if missing.
+        manifest: what is about to be traced.
+        samples: every sample, in order.
+
+    Raises:
+        TraceError: the folder holds a trace of another identity, or files that are not a trace's.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, samples: Sequence[SampleInfo]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.samples = samples
+        if is_trace_folder(path):
+            self._refuse_other_identity()
+            return
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise TraceError(f"{path} exists and holds no trace; give an empty or new folder with --out")
+        lines = (json.dumps(asdict(sample), ensure_ascii=False) for sample in samples)
+        write_text(path / "samples.jsonl", "".join(line + "\n" for line in lines))
+        write_json(path / "manifest.json", manifest.model_dump(mode="json"))
+
+    def _refuse_other_identity(self) -> None:
+        there = read_manifest(self.path)
+        different = list(_differences(there.identity(), self.manifest.identity()))
+        if different:
+            more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+            raise TraceError(
+                f"{self.path} holds another trace: {'; '.join(different[:3])}{more}; "
+                "choose another --out folder, or delete that one"
+            )
+
+    def is_done(self, index: int) -> bool:
+        """Whether sample `index` is traced. A failed one is not: it is tried again."""
+        return self._part(index).is_file()
+
+    def write(self, index: int, rows: Rows) -> None:
+        """Store the rows of sample `index`."""
+        write_part(self._part(index), self.samples[index], rows)
+        self._failed(index).unlink(missing_ok=True)
+
+    def write_failure(self, index: int, reason: str) -> None:
+        """Record why sample `index` has no rows."""
+        write_json(self._failed(index), {"sample_id": self.samples[index].id, "reason": reason})
+
+    def read_answers(self, batch: int) -> list[list[list[int]]] | None:
+        """Token ids generated for a batch, per sample and turn; None if not generated yet."""
+        file = self._answers(batch)
+        if not file.is_file():
+            return None
+        answers: list[list[list[int]]] = json.loads(file.read_text(encoding="utf-8"))
+        return answers
+
+    def write_answers(self, batch: int, answers: list[list[list[int]]]) -> None:
+        """Store the token ids generated for a batch."""
+        write_text(self._answers(batch), json.dumps(answers) + "\n")
+
+    def token_ids(self) -> list[int]:
+        """Every token id that occurs in the parts, sorted."""
+        ids: set[int] = set()
+        for index in range(len(self.samples)):
+            if self.is_done(index):
+                rows = read_part(self._part(index), self.manifest.shape.num_blocks)
+                for values in (rows.input_id, rows.target_id, rows.signals["top1_id"]):
+                    ids.update(np.unique(values).tolist())
+        return sorted(ids)
+
+    def write_token_strings(self, strings: dict[int, str]) -> None:
+        """Store the decoded text of token ids; the last file of a complete trace."""
+        table = pa.table({"id": pa.array(list(strings), pa.int32()), "text": pa.array(list(strings.values()), pa.string())})
+        with replacing(self.path / "tokens.parquet") as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+
+    def _part(self, index: int) -> Path:
+        return self.path / f"part-{index:05d}.parquet"
+
+    def _failed(self, index: int) -> Path:
+        return self.path / f"failed-{index:05d}.json"
+
+    def _answers(self, batch: int) -> Path:
+        return self.path / f"answers-{batch:05d}.json"
+
+
+def _read_samples(path: Path) -> tuple[SampleInfo, ...]:
+    try:
+        lines = (path / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        return tuple(SampleInfo(**{**record, "turns": tuple(record["turns"])}) for record in records)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CorruptTraceError(f"{path / 'samples.jsonl'} cannot be read ({_first_line(error)}); trace again") from error
+
+
+def _read_token_strings(path: Path) -> dict[int, str]:
+    file = path / "tokens.parquet"
+    if not file.is_file():
+        return {}
+    try:
+        table = pq.read_table(file)
+        return dict(zip(table.column("id").to_pylist(), table.column("text").to_pylist(), strict=True))
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise CorruptTraceError(f"{file} cannot be read ({_first_line(error)}); delete it and run the trace again") from error
+
+
+def read_trace(path: Path, *, skip_corrupt: bool = False) -> Trace:
+    """Read a trace folder.
+
+    Args:
+        path: the folder.
+        skip_corrupt: leave out parts that cannot be read; they become failures that say so.
+
+    Raises:
+        CorruptTraceError: a part cannot be read; names it.
+        TraceError: no trace, an unfinished one, or one in which every sample failed.
+    """
+    manifest = read_manifest(path)
+    samples = _read_samples(path)
+    parts: list[tuple[int, Rows]] = []
+    failures: list[Failure] = []
+    missing = 0
+    for index, sample in enumerate(samples):
+        part, failed = path / f"part-{index:05d}.parquet", path / f"failed-{index:05d}.json"
+        if part.is_file():
+            try:
+                parts.append((index, read_part(part, manifest.shape.num_blocks)))
+            except CorruptTraceError:
+                if not skip_corrupt:
+                    raise
+                failures.append(Failure(sample_id=sample.id, reason=f"{part.name} is corrupt and was left out"))
+        elif failed.is_file():
+            failures.append(Failure(**json.loads(failed.read_text(encoding="utf-8"))))
+        else:
+            missing += 1
+    if missing:
+        raise TraceError(
+            f"{path} is not finished: {missing} of {len(samples)} samples are missing; run the same trace again, it resumes"
+        )
+    if not parts:
+        raise TraceError(f"{path} has no traced sample: all {len(samples)} failed, first: {failures[0].reason}")
+    return _joined(manifest, samples, parts, tuple(failures), _read_token_strings(path))
+
+
+def _joined(
+    manifest: Manifest,
+    samples: tuple[SampleInfo, ...],
+    parts: list[tuple[int, Rows]],
+    failures: tuple[Failure, ...],
+    token_strings: dict[int, str],
+) -> Trace:
+    rows = [r for _, r in parts]
+    return Trace(
+        manifest=manifest,
+        samples=samples,
+        failures=failures,
+        sample_index=np.repeat(
+            np.array([index for index, _ in parts], np.int32), [len(r.position) for r in rows]
+        ),
+        turn=np.concatenate([r.turn for r in rows]),
+        position=np.concatenate([r.position for r in rows]),
+        input_id=np.concatenate([r.input_id for r in rows]),
+        target_id=np.concatenate([r.target_id for r in rows]),
+        signals={name: np.concatenate([r.signals[name] for r in rows]) for name in rows[0].signals},
+        token_strings=token_strings,
+    )
