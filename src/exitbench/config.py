@@ -24,16 +24,23 @@ class TraceOptions:
     """Length of the documents that a text is cut into."""
     chat_template: bool = True
     """Put prompts into the model's chat template where it has one."""
-    generation_batch: int = 8
+    generation_batch: int = 16
     """Prompts generated together; fixed, so that a resumed run generates the same answers."""
     seed: int = 0
     """Recorded in the trace; tracing itself draws nothing at random."""
 
     def __post_init__(self) -> None:
-        for name, least in (("limit", 1), ("max_new_tokens", 1), ("document_tokens", 2), ("generation_batch", 1)):
+        for name, least in (
+            ("limit", 1),
+            ("max_new_tokens", 1),
+            ("document_tokens", 2),
+            ("generation_batch", 1),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 option = "--" + name.replace("_", "-")
-                raise ExitbenchError(f"{option} is {value}, expected at least {least}; no token would be traced")
+                raise ExitbenchError(
+                    f"{option} is {value}, expected at least {least}; no token would be traced"
+                )
         if self.on is not None and self.on not in get_args(Mode):
             raise ExitbenchError(f"--on is {self.on!r}, expected 'answers' or 'text'")

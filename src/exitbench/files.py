@@ -31,7 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
             f"cannot write {path}: {error.strerror or error}; free some space or choose another --out folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():  # unlink(missing_ok=True) would raise where a parent is no folder
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

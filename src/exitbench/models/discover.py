@@ -128,7 +128,9 @@ def _find_blocks(model: PreTrainedModel, seen: _Observation) -> str:
     return max(chains, key=lambda name: chains[name])
 
 
-def _count_block_weights(model: PreTrainedModel, blocks: str, num_blocks: int, seen: _Observation) -> tuple[int, ...]:
+def _count_block_weights(
+    model: PreTrainedModel, blocks: str, num_blocks: int, seen: _Observation
+) -> tuple[int, ...]:
     """Matrix-product weights of each block; refuses a block with matrices that no linear map used."""
     counts = []
     for index in range(num_blocks):

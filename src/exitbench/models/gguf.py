@@ -164,8 +164,8 @@ def _check_all_read(header: gguf.GGUFReader, model: PreTrainedModel, name: str) 
         factors = [tensor.name for tensor in header.tensors if tensor.name.startswith("rope_")]
         hint = f" ({', '.join(factors)} among them)" if factors else ""
         raise ModelError(
-            f"transformers {transformers.__version__} read {num_read} of the {num_stored} numbers in the GGUF "
-            f"file of {name}{hint}, so it would be measured wrongly; use the model's safetensors instead"
+            f"transformers {transformers.__version__} read {num_read} of the {num_stored} numbers in the "
+            f"GGUF file of {name}{hint}, so it would be measured wrongly; use the model's safetensors instead"
         )
 
 

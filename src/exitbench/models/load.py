@@ -68,7 +68,6 @@ def load(
     """
     if dtype not in DTYPES:
         raise ModelError(f"--dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
-    _require_device(device)
     source = resolve(spec, revision=revision, progress=progress.say)
     if source.notice:
         progress.say(source.notice)
@@ -90,12 +89,3 @@ def load(
         checks=checks,
         output_dtype=str(output_dtype).removeprefix("torch."),
     )
-
-
-def _require_device(device: str) -> None:
-    """Refuse a device that torch cannot use here."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"--device is {device!r}, which torch cannot use here ({reason}); try 'cpu'") from error

@@ -76,6 +76,7 @@ def load_pretrained(
     clean_generation_config(model, tokenizer)
     module: torch.nn.Module = model
     module.eval().requires_grad_(False).to(device)
+    _check_looks_back(source.name, model)
     return model, tokenizer
 
 
@@ -103,6 +104,20 @@ def clean_generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokeniz
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
 
 
+def _check_looks_back(name: str, model: PreTrainedModel) -> None:
+    """Refuse a model in which a token's logits depend on later tokens, e.g. a BERT not set to decode.
+
+    Causal models give the same logits to the last bit, but for experts whose batches change with the last
+    token: a few roundings are allowed for.
+    """
+    with torch.inference_mode():
+        ids = torch.tensor([[3, 4, 5, 6], [3, 4, 5, 7]], device=model.device)
+        first, second = model(ids, use_cache=False).logits[:, :-1].float()
+    limit = max(1e-3, 4 * torch.finfo(model.dtype).eps)
+    if (first - second).abs().max() > limit * first.abs().max():
+        raise ModelError(f"{name} sees tokens to its right, so it is not a causal language model")
+
+
 def _check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
@@ -114,9 +129,11 @@ def _load_config(source: ModelSource, *, trust_remote_code: bool) -> PreTrainedC
     """Load the config and refuse what is not a causal language model that may be loaded."""
     path = source.path / "config.json"
     try:
-        stated: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        stated = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {one_line(error)}; expected a transformers config") from error
+    if not isinstance(stated, dict):
+        raise ModelError(f"{path} holds a {type(stated).__name__}; expected a transformers config")
     model_type = stated.get("model_type")
     remote = "AutoModelForCausalLM" in stated.get("auto_map", {})
     if model_type not in CONFIG_MAPPING and not (remote and trust_remote_code):

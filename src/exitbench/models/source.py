@@ -155,7 +155,7 @@ def resolve(
 
 
 def _unknown(spec: str) -> str:
-    near = difflib.get_close_matches(spec.lower(), SHORT_NAMES, n=2, cutoff=0.5)
+    near = difflib.get_close_matches(spec.lower(), SHORT_NAMES, n=2, cutoff=0.4)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return (
         f"unknown model {spec!r}; expected a short name ({', '.join(SHORT_NAMES)}), a hub id org/name, a "
@@ -318,10 +318,11 @@ def _check_shards(spec: str, path: Path) -> None:
 def _stated_quantisation(path: Path) -> str | None:
     """Return the method named in config.json, e.g. "gptq 4-bit"; None for full weights or a broken config."""
     try:
-        stated = json.loads((path / "config.json").read_text(encoding="utf-8")).get("quantization_config")
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None  # reported when the config is loaded
-    if not stated:
+    stated = config.get("quantization_config") if isinstance(config, dict) else None
+    if not isinstance(stated, dict):
         return None
     bits = f" {stated['bits']}-bit" if "bits" in stated else ""
     return f"{stated.get('quant_method', 'quantised')}{bits}"

@@ -102,7 +102,7 @@ def load_weights(folder: Path, *, subject: str, **options: Any) -> PreTrainedMod
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
-            f"{subject} lack {len(missing)} tensors, e.g. {missing[0]}, which would be random; get a complete "
-            "checkpoint of a causal language model"
+            f"{subject} lack {len(missing)} tensors, e.g. {missing[0]}, which would be random; get "
+            "a complete checkpoint of a causal language model"
         )
     return model

@@ -1,8 +1,8 @@
 """All signals of a stretch of tokens at every depth, with a bounded part of the vocabulary's numbers in memory.
 
-Tokens go through the readout in chunks of at most `CHUNK_MIB` of float32 logits, and each chunk's signals are computed in
-tiles of at most `TILE_MIB`, small enough for the processor's caches. Live at once: the chunk's final logits twice (shifted
-and as probabilities), the logits of one depth, and a few tiles.
+The readout is called on at most `CHUNK_MIB` of float32 logits: some tokens, at as many depths as fit, because matrix products
+of a few rows are slow. Signals are then computed in tiles of at most `TILE_MIB`, small enough for the processor's caches.
+Live at once: the tokens' final logits twice (shifted and as probabilities), one chunk of logits, and a few tiles.
 
 Shapes: L blocks, R tokens, D hidden size, V vocabulary.
 """
@@ -47,27 +47,36 @@ def compute_signals(
     signals = {name: SIGNALS.get(name) for name in SIGNALS}
     table = {name: np.empty((num_rows, num_depths), signal.dtype) for name, signal in signals.items()}
 
-    def fill(view: DepthView, rows: slice, depth: int) -> None:
-        for name, signal in signals.items():
-            table[name][rows, depth] = signal.compute(view).cpu().numpy()
+    def fill(
+        logits: torch.Tensor, depth: int, tiles: list[slice], finals: list[DepthView | None]
+    ) -> list[DepthView]:
+        """Fill in one depth of some tiles; return what was seen. `logits` starts at the first tile."""
+        views = []
+        for rows, final_view in zip(tiles, finals, strict=True):
+            view = DepthView(
+                logits[rows.start - tiles[0].start : rows.stop - tiles[0].start],
+                hidden_LRD[depth, rows],
+                target[rows],
+                previous_hidden=hidden_LRD[depth - 1, rows] if depth > 0 else None,
+                final=final_view,
+            )
+            for name, signal in signals.items():
+                table[name][rows, depth] = signal.compute(view).cpu().numpy()
+            views.append(view)
+        return views
 
+    last = num_depths - 1
     for start in range(0, num_rows, chunk_rows):
-        chunk = slice(start, min(start + chunk_rows, num_rows))
-        tiles = [slice(i, min(i + tile_rows, chunk.stop)) for i in range(start, chunk.stop, tile_rows)]
-        finals: dict[int, DepthView] = {}
-        for depth in reversed(range(num_depths)):
-            logits = readout(hidden_LRD[depth, chunk])
-            for rows in tiles:
-                view = DepthView(
-                    logits[rows.start - start : rows.stop - start],
-                    hidden_LRD[depth, rows],
-                    target[rows],
-                    previous_hidden=hidden_LRD[depth - 1, rows] if depth > 0 else None,
-                    final=finals.get(rows.start),
-                )
-                fill(view, rows, depth)
-                finals.setdefault(rows.start, view)
-            del logits
+        stop = min(start + chunk_rows, num_rows)
+        tiles = [slice(i, min(i + tile_rows, stop)) for i in range(start, stop, tile_rows)]
+        finals = fill(readout(hidden_LRD[last, start:stop]), last, tiles, [None] * len(tiles))
+        depths_at_once = max(1, chunk_rows // (stop - start))
+        for low in range(0, last, depths_at_once):
+            depths = range(low, min(low + depths_at_once, last))
+            chunk = hidden_LRD[low : depths.stop, start:stop]
+            logits = readout(chunk.flatten(0, 1)).unflatten(0, chunk.shape[:2])
+            for depth in depths:
+                fill(logits[depth - low], depth, tiles, list(finals))
     return dict(table)
 
 

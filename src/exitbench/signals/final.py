@@ -46,7 +46,10 @@ def logit_cosine(view: DepthView) -> torch.Tensor:
     size, final = view.shifted.shape[-1], view.final
     shift, final_shift = view.top_logit.double(), final.top_logit.double()
     product = (
-        view.logit_product + shift * final.logit_sum + final_shift * view.logit_sum + size * shift * final_shift
+        view.logit_product
+        + shift * final.logit_sum
+        + final_shift * view.logit_sum
+        + size * shift * final_shift
     )
     square = view.logit_square + 2 * shift * view.logit_sum + size * shift**2
     final_square = final.logit_square + 2 * final_shift * final.logit_sum + size * final_shift**2

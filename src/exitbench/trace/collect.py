@@ -117,7 +117,8 @@ class _Answers:
         self._batch_number = -1
         self._batch: list[list[list[int]]] = []
         self.samples: Sequence[SampleInfo] = [
-            SampleInfo(id=s.id, category=s.category, turns=s.turns, reference=s.reference) for s in workload.samples
+            SampleInfo(id=s.id, category=s.category, turns=s.turns, reference=s.reference)
+            for s in workload.samples
         ]
         self._refuse_too_long()
 
@@ -150,7 +151,9 @@ class _Answers:
         return context is None or len(prompt) + self._options.max_new_tokens <= context
 
     def _refuse_too_long(self) -> None:
-        lengths = {s.id: len(self._prompt(s, [])) for s in self.samples if not self._fits(self._prompt(s, []))}
+        lengths = {
+            s.id: len(self._prompt(s, [])) for s in self.samples if not self._fits(self._prompt(s, []))
+        }
         if lengths:
             worst, length = max(lengths.items(), key=lambda item: item[1])
             raise WorkloadError(

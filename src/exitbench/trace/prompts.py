@@ -74,8 +74,12 @@ def cut_into_documents(
         pieces = [start + ids[i : i + step] for i in range(0, len(ids), step)]
         for number, piece in enumerate(p for p in pieces if len(p) >= 2):
             text = tokenizer.decode(piece[len(start) :])
-            samples.append(SampleInfo(id=f"{sample.id}/{number:05d}", category=sample.category, turns=(str(text),)))
+            samples.append(
+                SampleInfo(id=f"{sample.id}/{number:05d}", category=sample.category, turns=(str(text),))
+            )
             documents.append(piece)
     if not documents:
-        raise WorkloadError(f"workload {workload.name!r} has no text of at least two tokens; give a longer one")
+        raise WorkloadError(
+            f"workload {workload.name!r} has no text of at least two tokens; give a longer one"
+        )
     return samples, documents

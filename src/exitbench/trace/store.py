@@ -44,7 +44,9 @@ def read_manifest(path: Path) -> Manifest:
     """
     file = path / "manifest.json"
     if not file.is_file():
-        raise TraceError(f"{path} holds no trace (no manifest.json); make one with 'exitbench trace MODEL --out {path}'")
+        raise TraceError(
+            f"{path} holds no trace (no manifest.json); make one with 'exitbench trace MODEL --out {path}'"
+        )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         found = content.get("schema_version")
@@ -55,7 +57,9 @@ def read_manifest(path: Path) -> Manifest:
             )
         return Manifest.model_validate(content)
     except (json.JSONDecodeError, UnicodeDecodeError, pydantic.ValidationError, AttributeError) as error:
-        raise CorruptTraceError(f"{file} is no manifest of a trace ({_first_line(error)}); trace again") from error
+        raise CorruptTraceError(
+            f"{file} is no manifest of a trace ({_first_line(error)}); trace again"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -142,7 +146,9 @@ class TraceFolder:
 
     def write_token_strings(self, strings: dict[int, str]) -> None:
         """Store the decoded text of token ids; the last file of a complete trace."""
-        table = pa.table({"id": pa.array(list(strings), pa.int32()), "text": pa.array(list(strings.values()), pa.string())})
+        table = pa.table(
+            {"id": pa.array(list(strings), pa.int32()), "text": pa.array(list(strings.values()), pa.string())}
+        )
         with replacing(self.path / "tokens.parquet") as temporary:
             pq.write_table(table, temporary, compression="zstd")
 
@@ -162,7 +168,9 @@ def _read_samples(path: Path) -> tuple[SampleInfo, ...]:
         records = [json.loads(line) for line in lines]
         return tuple(SampleInfo(**{**record, "turns": tuple(record["turns"])}) for record in records)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CorruptTraceError(f"{path / 'samples.jsonl'} cannot be read ({_first_line(error)}); trace again") from error
+        raise CorruptTraceError(
+            f"{path / 'samples.jsonl'} cannot be read ({_first_line(error)}); trace again"
+        ) from error
 
 
 def _read_token_strings(path: Path) -> dict[int, str]:
@@ -173,7 +181,9 @@ def _read_token_strings(path: Path) -> dict[int, str]:
         table = pq.read_table(file)
         return dict(zip(table.column("id").to_pylist(), table.column("text").to_pylist(), strict=True))
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise CorruptTraceError(f"{file} cannot be read ({_first_line(error)}); delete it and run the trace again") from error
+        raise CorruptTraceError(
+            f"{file} cannot be read ({_first_line(error)}); delete it and run the trace again"
+        ) from error
 
 
 def read_trace(path: Path, *, skip_corrupt: bool = False) -> Trace:
@@ -200,7 +210,9 @@ def read_trace(path: Path, *, skip_corrupt: bool = False) -> Trace:
             except CorruptTraceError:
                 if not skip_corrupt:
                     raise
-                failures.append(Failure(sample_id=sample.id, reason=f"{part.name} is corrupt and was left out"))
+                failures.append(
+                    Failure(sample_id=sample.id, reason=f"{part.name} is corrupt and was left out")
+                )
         elif failed.is_file():
             failures.append(Failure(**json.loads(failed.read_text(encoding="utf-8"))))
         else:
@@ -210,7 +222,9 @@ def read_trace(path: Path, *, skip_corrupt: bool = False) -> Trace:
             f"{path} is not finished: {missing} of {len(samples)} samples are missing; run the same trace again, it resumes"
         )
     if not parts:
-        raise TraceError(f"{path} has no traced sample: all {len(samples)} failed, first: {failures[0].reason}")
+        raise TraceError(
+            f"{path} has no traced sample: all {len(samples)} failed, first: {failures[0].reason}"
+        )
     return _joined(manifest, samples, parts, tuple(failures), _read_token_strings(path))
 
 

@@ -1,0 +1,42 @@
+"""What a reader must know before quoting a card's figures, in words."""
+
+from collections.abc import Iterator
+
+from exitbench.report.figures import percent, value_text
+from exitbench.score.scorecard import ScoreCard
+
+__all__ = ["cautions"]
+
+
+_NO_SPEED = (
+    "Blocks' work skipped is no speed: probes, the state of skipped blocks and the hardware's limits "
+    "come off it."
+)
+
+
+def cautions(card: ScoreCard) -> tuple[str, ...]:
+    """Sentences to read with care, the gravest first."""
+    return (*_about_samples(card), *_about_tokens(card), _NO_SPEED)
+
+
+def _about_samples(card: ScoreCard) -> Iterator[str]:
+    if card.n_failed:
+        yield f"{card.n_failed} of {card.workload.num_samples} samples failed and are in no figure."
+    if card.ees.value is not None and card.ees.low is None:
+        yield f"{card.n_prompts} prompts are too few for intervals: the figures may be chance."
+
+
+def _about_tokens(card: ScoreCard) -> Iterator[str]:
+    if card.settings.on == "text":
+        yield "The tokens are given text, not the model's own answers: suitability in generation may differ."
+    if (loops := card.loop_share) is not None and loops.value is not None:
+        yield (
+            f"{percent(loops.value)} of the tokens repeat an 8-gram from earlier in the same answer. Loops "
+            f"are easy to predict and inflate scores: EES is {value_text(card.ees)} with them, "
+            f"{value_text(card.ees_without_loops)} without."
+        )
+    if (mismatch := card.generated_mismatch) is not None and mismatch.value is not None:
+        yield (
+            f"On {percent(mismatch.value)} of the tokens the parallel pass, which is what is scored, would "
+            "have chosen another token than the one generated step by step; rounding alone can do this."
+        )

@@ -1,0 +1,120 @@
+"""The frontier chart: what a confidence threshold saves against what it changes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from exitbench.report.chart_parts import SHARE, Chart, finished, has_band, number_tip
+from exitbench.score.figure import Figure
+from exitbench.score.scorecard import Frontier
+
+__all__ = ["FrontierPoint", "frontier_chart"]
+
+MAX_DISAGREEMENT = 0.25
+"""Nobody wants a quarter of the tokens changed; looser thresholds would squeeze the rest of the chart."""
+_TICKS = [0, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1]
+_Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontierPoint:
+    """A labelled point over the frontier."""
+
+    label: str
+    savings: float
+    disagreement: float
+
+
+def frontier_chart(frontier: Frontier, *, points: list[FrontierPoint], ceiling: Figure, title: str) -> Chart:
+    """Savings against disagreement of the top-1-probability threshold.
+
+    Args:
+        frontier: the curve, measured on the tokens it is drawn for.
+        points: what is marked over it: the cross-fitted AES at its realised disagreement.
+        ceiling: EES, drawn as a level: what a perfect detector skips at no disagreement.
+        title: the chart's sentence.
+    """
+    rows = _rows(frontier)
+    widest = max([MAX_DISAGREEMENT, *(point.disagreement for point in points)])
+    reached = [ceiling.value or 0.0, *(row["high"] or row["savings"] for row in rows)]
+    top = min(1.0, 1.15 * max(reached)) or 1.0
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        x=alt.X(
+            "disagreement:Q",
+            title="share of tokens changed (symlog scale)",
+            scale=alt.Scale(type="symlog", constant=0.003, domain=[0, widest], nice=False),
+            axis=alt.Axis(values=[tick for tick in _TICKS if tick <= widest], format=".1~%"),
+        ),
+        y=alt.Y(
+            "savings:Q",
+            title="share of blocks' work skipped",
+            axis=alt.Axis(format=SHARE),
+            scale=alt.Scale(domain=[0, top], nice=False),
+        ),
+        order="at:Q",
+    )
+    layers = (
+        [base.mark_area(style="band").encode(y="low:Q", y2="high:Q")] if has_band(frontier.savings) else []
+    )
+    tips = [
+        number_tip("at", "threshold", ".6~f"),
+        number_tip("disagreement", "tokens changed", ".2%"),
+        number_tip("savings", "work skipped", ".1%"),
+    ]
+    layers += [base.mark_line(), base.mark_point(size=60, opacity=0).encode(tooltip=tips)]
+    layers += _ceiling_layers(ceiling) + _point_layers(points, top=top)
+    note = (
+        "Each point of the curve is one threshold on the top-1 probability, chosen and measured on the same "
+        "tokens; the band is the 95 % interval of the savings. Diamonds are cross-fitted, measured on other "
+        "prompts than the threshold was chosen on: quote these. The dashed line is what a perfect detector "
+        f"skips with no token changed. Beyond {MAX_DISAGREEMENT:.0%} of tokens changed nothing is drawn."
+    )
+    return finished(layers, title=title, note=note, height=320)
+
+
+def _rows(frontier: Frontier) -> list[_Row]:
+    savings, disagreement = frontier.savings, frontier.disagreement
+    assert savings.at == disagreement.at, (len(savings.at), len(disagreement.at))
+    columns = zip(savings.at, savings.value, savings.low, savings.high, disagreement.value, strict=True)
+    return [
+        {"at": at, "savings": value, "low": low, "high": high, "disagreement": share}
+        for at, value, low, high, share in columns
+        if value is not None and share is not None and share <= MAX_DISAGREEMENT
+    ]
+
+
+def _ceiling_layers(ceiling: Figure) -> list[alt.Chart]:
+    if ceiling.value is None:
+        return []
+    label = f"EES {ceiling.value:.3f}"
+    base = alt.Chart(alt.InlineData(values=[{"savings": ceiling.value, "label": label, "disagreement": 0}]))
+    rule = base.mark_rule(style="reference").encode(y="savings:Q")
+    text = base.mark_text(style="label", align="left", dx=6, dy=-8)
+    return [rule, text.encode(x="disagreement:Q", y="savings:Q", text="label:N")]
+
+
+def _point_layers(points: list[FrontierPoint], *, top: float) -> list[alt.Chart]:
+    layers = []
+    for number, point in enumerate(points):
+        row = {
+            "disagreement": point.disagreement,
+            "savings": point.savings,
+            "label": f"{point.label}: {point.savings:.3f}",
+        }
+        base = alt.Chart(alt.InlineData(values=[row])).encode(x="disagreement:Q", y="savings:Q")
+        tips = [
+            alt.Tooltip("label:N", title="point"),
+            number_tip("disagreement", "tokens really changed", ".2%"),
+        ]
+        mark = base.mark_point(style="marked", shape="diamond", filled=True, size=110).encode(tooltip=tips)
+        # Labels of coinciding points (at 0 above all) stand one beyond the other; of high points, beneath.
+        away = 15 * sum(_is_close(point, other) for other in points[:number])
+        below = point.savings > 0.4 * top
+        text = base.mark_text(style="label", align="left", dx=9, dy=17 + away if below else -9 - away)
+        layers += [mark, text.encode(text="label:N")]
+    return layers
+
+
+def _is_close(point: FrontierPoint, other: FrontierPoint) -> bool:
+    return abs(point.disagreement - other.disagreement) < 0.01 and abs(point.savings - other.savings) < 0.02

@@ -1,0 +1,72 @@
+"""The words of a report, explained on the page itself in reading order."""
+
+__all__ = ["GLOSSARY"]
+
+GLOSSARY: tuple[tuple[str, str], ...] = (
+    (
+        "block",
+        "One layer of the model's stack: attention with MLP, a mixture of experts, or a state-space mixer.",
+    ),
+    (
+        "depth",
+        "Number of blocks executed, 0 to L. Depth 0 is the embeddings, depth L the model itself.",
+    ),
+    (
+        "readout",
+        "Final norm and output head applied to the hidden state at some depth: what the model would say if "
+        "it stopped there.",
+    ),
+    (
+        "top-1 token",
+        "The token with the highest logit, after rounding the logits to the model's own output dtype; ties "
+        "go to the lowest id.",
+    ),
+    (
+        "decision depth",
+        "The smallest depth whose top-1 token is the final one, there and at every deeper depth.",
+    ),
+    (
+        "first match",
+        "The first depth whose top-1 token is the final one, even if a deeper one changes its mind.",
+    ),
+    ("decided curve F(d)", "Share of tokens whose decision depth is at most d."),
+    ("agreement", "Share of tokens whose top-1 token at a depth is the full model's."),
+    (
+        "blocks' work",
+        "Each block counts by its active matrix-product weights; attention over the context is left out, so "
+        "that the score does not depend on prompt length.",
+    ),
+    (
+        "EES",
+        "Early-exit suitability: mean over tokens of the share of the blocks' work that lies behind the "
+        "decision depth. No threshold, hardware, batch size or policy enters it.",
+    ),
+    (
+        "EES*",
+        "(EES - EES_null) / (1 - EES_null), where EES_null is what agreement by chance gives between tokens "
+        "of different prompts.",
+    ),
+    (
+        "AES(eps)",
+        "Attainable suitability: leave at the first depth whose top-1 probability reaches a threshold. "
+        "Prompts are split in five; the threshold is chosen on four parts, so that the upper 95 % bootstrap "
+        "bound of token disagreement stays within eps, and measured on the fifth.",
+    ),
+    ("disagreement", "Share of tokens whose prediction at the exit differs from the full model's."),
+    (
+        "Oracle(eps)",
+        "First-match savings plus the largest gains from letting a share eps of the tokens leave at depth 0.",
+    ),
+    ("detectability", "AES(eps) / Oracle(eps): how much of what is there a plain threshold finds."),
+    (
+        "EAS",
+        "The paper's Early-exit Adaptability Score: mean over depths l of S^alpha * w^(1 - alpha), with S "
+        "the similarity to the final layer and w = (L - l) / L. This form comes from readers' notes, not "
+        "from the paper; similarity and alpha are free choices, printed with it.",
+    ),
+    (
+        "interval",
+        "95 % percentile bootstrap: prompts are resampled within their category; every figure is a ratio of "
+        "sums. With fewer than 10 prompts there is none.",
+    ),
+)

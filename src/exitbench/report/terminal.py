@@ -1,0 +1,88 @@
+"""The score card for a terminal, with Rich: verdict, figures and the decided curve on one screen.
+
+Text is only ever put into `Text` objects, which read no markup, after escape sequences and control
+characters are taken out.
+"""
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from exitbench.report.cautions import cautions
+from exitbench.report.figures import (
+    Kind,
+    Line,
+    headline,
+    interval_text,
+    second_screen,
+    subject,
+    value_text,
+)
+from exitbench.report.text import plain
+from exitbench.score.figure import Curve
+from exitbench.score.scorecard import ScoreCard
+
+__all__ = ["terminal_card"]
+
+_SECOND_SCREEN = ("EES_blocks", "EES_null", "First-match EES", "EES_tv(0.1)", "EES_tv(0.3)", "EES_correct")
+_BARS = "".join(chr(0x2581 + height) for height in range(8))
+_ASCII_BARS = "_.,-=+*#"
+
+
+def terminal_card(card: ScoreCard) -> RenderableType:
+    """The card as something Rich prints."""
+    lines = headline(card)
+    more = [line for line in second_screen(card) if line.name in _SECOND_SCREEN]
+    missing = [line for line in (*lines, *more) if line.figure is None]
+    return Group(
+        Panel(Group(Text(plain(card.verdict), style="bold"), Text(plain(subject(card)), style="dim"))),
+        _table(
+            [line for line in lines if line.kind is Kind.BLOCKS and line.figure is not None],
+            [line for line in more if line.figure is not None],
+        ),
+        *(Text(_beside(line)) for line in lines if line.figure is not None and line.asides),
+        *(Text(f"{line.name}: {value_text(None)} ({plain(line.reason)})", style="dim") for line in missing),
+        _Sparkline(card.decided),
+        *(Text(f"Note: {plain(caution)}", style="yellow") for caution in cautions(card)),
+    )
+
+
+def _table(lines: list[Line], more: list[Line]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(Text("share of the blocks' work"))
+    table.add_column(Text("value"), justify="right")
+    table.add_column(Text("95 % interval"))
+    table.add_column(Text("tokens"), justify="right")
+    table.add_column(Text("prompts"), justify="right")
+    for line in lines:
+        _add_row(table, line, style="bold")
+    table.add_section()
+    for line in more:
+        _add_row(table, line, style="")
+    return table
+
+
+def _add_row(table: Table, line: Line, *, style: str) -> None:
+    assert line.figure is not None
+    counts = (f"{line.figure.n_tokens:,}", f"{line.figure.n_prompts:,}")
+    cells = (value_text(line.figure), interval_text(line.figure), *counts)
+    table.add_row(Text(line.name, style=style), *(Text(cell) for cell in cells))
+
+
+def _beside(line: Line) -> str:
+    parts = (f"{aside.name} {value_text(aside.figure)}" for aside in line.asides)
+    return f"{line.name}: {', '.join(parts)}"
+
+
+class _Sparkline:
+    """The decided curve in one line, in ASCII where the terminal's encoding has no block characters."""
+
+    def __init__(self, curve: Curve) -> None:
+        self._curve = curve
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        bars = _ASCII_BARS if options.ascii_only else _BARS
+        line = "".join(" " if share is None else bars[min(7, int(share * 8))] for share in self._curve.value)
+        yield Text(f"decided by depth 0 to {len(line) - 1}: {line}", overflow="fold")

@@ -1,0 +1,191 @@
+"""The score card: every figure of one trace, as a frozen, typed, JSON-able record.
+
+Design choices: flat names, so that a card is a row; a figure that does not exist is None and `reasons` says
+why, which in JSON becomes `"<name>": null, "<name>_reason": "..."`. Whatever identifies the measurement is
+copied from the trace's manifest, so a card can be read without its trace. Non-goals: computing anything (see
+`assemble`) and layout (see the report package).
+"""
+
+from typing import Any
+
+import pydantic
+from pydantic import BaseModel, ConfigDict
+
+from exitbench.errors import ReportError
+from exitbench.models.shape import ModelShape
+from exitbench.score.figure import Curve, Figure
+from exitbench.trace.manifest import ModelIdentity, Settings, WorkloadIdentity
+
+__all__ = ["CARD_VERSION", "CategoryScore", "EasScore", "Frontier", "ScoreCard"]
+
+CARD_VERSION = 1
+_REASON = "_reason"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+
+class EasScore(_Frozen):
+    """The Early-exit Adaptability Score under one reading of its free choices."""
+
+    similarity: str
+    """Signal taken as similarity: "logit_cosine", "logit_cosine_centred" or "hidden_cosine"."""
+    alpha: float
+    """Exponent of the similarity at which `eas` is taken."""
+    eas: Figure | None
+    by_alpha: Curve
+    """EAS over the grid of alpha: how much the score depends on that free choice."""
+
+
+class Frontier(_Frozen):
+    """What leaving at top-1 probability >= threshold saves and costs; in sample, no prompts are held out."""
+
+    savings: Curve
+    """Share of the blocks' work skipped, by threshold."""
+    disagreement: Curve
+    """Share of tokens whose exit prediction differs from the full model's, by threshold."""
+
+
+class CategoryScore(_Frozen):
+    """Suitability of one category of the workload; figures are None where no token of it was traced."""
+
+    n_tokens: int
+    n_prompts: int
+    n_failed: int
+    ees: Figure | None
+    ees_blocks: Figure | None
+    ees_first_match: Figure | None
+
+
+class ScoreCard(_Frozen):
+    """All figures of one trace. Shares and savings lie in 0..1; entropy and loss are in nats."""
+
+    schema_version: int = CARD_VERSION
+    verdict: str
+    """The result in one plain sentence."""
+
+    model: ModelIdentity
+    shape: ModelShape
+    workload: WorkloadIdentity
+    settings: Settings
+    libraries: dict[str, str]
+    environment: dict[str, Any]
+    command: str
+    created: str
+    """When the trace was made, ISO 8601, UTC."""
+    target: str
+    """What loss and accuracy are measured against: "own answer" or "text"."""
+    seed: int
+    draws: int
+    """Bootstrap resamples behind every interval."""
+
+    n_tokens: int
+    n_prompts: int
+    """Prompts with at least one token."""
+    n_failed: int
+
+    ees: Figure
+    """Mean share of the blocks' work that lies behind the decision depth."""
+    ees_blocks: Figure
+    """EES with every block counted alike."""
+    ees_null: Figure | None
+    """Share that chance agreement alone would give."""
+    ees_star: Figure | None
+    """EES corrected for chance: (ees - ees_null) / (1 - ees_null)."""
+
+    aes_1pct: Figure | None
+    """Savings of the plain confidence threshold held within 1 % disagreement, cross-fitted."""
+    aes_1pct_disagreement: Figure | None
+    """Disagreement really met on the held-out prompts."""
+    aes_1pct_oracle: Figure | None
+    """Savings of an oracle allowed the same share of disagreements."""
+    aes_1pct_detectability: Figure | None
+    """aes_1pct / aes_1pct_oracle."""
+    aes_1pct_thresholds: list[float | None] | None
+    """Threshold chosen for each held-out fold; None = no threshold qualified, so never exit."""
+    aes_5pct: Figure | None
+    aes_5pct_disagreement: Figure | None
+    aes_5pct_oracle: Figure | None
+    aes_5pct_detectability: Figure | None
+    aes_5pct_thresholds: list[float | None] | None
+
+    nes: Figure | None
+    lossless_projection: Figure | None
+    aes_ltt: Figure | None
+    max_skip: Figure | None
+
+    ees_first_match: Figure
+    """Savings when leaving at the first depth that agrees, whatever later ones say: an upper bound."""
+    ees_tv_10: Figure
+    """EES with "total variation to the final distribution below 0.1" in place of "top-1 agrees"."""
+    ees_tv_30: Figure
+    ees_correct: Figure | None
+    """EES over tokens that the full model gets right; on given text only."""
+
+    generated_mismatch: Figure | None
+    """Share of tokens whose top-1 in the parallel pass differs from the generated token."""
+    loop_share: Figure | None
+    """Share of tokens in an 8-gram that occurred earlier in the same answer."""
+    ees_without_loops: Figure | None
+    """EES over the tokens outside such loops."""
+
+    eas: list[EasScore]
+
+    decided: Curve
+    """F(d): share of tokens decided at depth d or earlier."""
+    agreement: Curve
+    """Share of tokens whose top-1 at depth d is the final one."""
+    entropy: Curve
+    loss: Curve
+    """Mean negative log-probability of the target by depth."""
+    accuracy: Curve
+    """Share of tokens whose top-1 at depth d is the target."""
+    batch: Curve
+    """EES of rows in lockstep, by batch size."""
+    frontier: Frontier
+    categories: dict[str, CategoryScore]
+
+    reasons: dict[str, str]
+    """Why a figure is None, by field name."""
+
+    @pydantic.model_validator(mode="after")
+    def _every_null_has_a_reason(self) -> "ScoreCard":
+        missing = {name for name, value in self if value is None}
+        if missing != set(self.reasons):
+            raise ValueError(
+                f"null figures and reasons must match, differ in {sorted(missing ^ set(self.reasons))}"
+            )
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """The card as plain JSON values, with `<name>_reason` beside every null."""
+        flat = {}
+        for name, value in self.model_dump(mode="json", exclude={"reasons"}).items():
+            flat[name] = value
+            if name in self.reasons:
+                flat[name + _REASON] = self.reasons[name]
+        return flat
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "ScoreCard":
+        """The card written by `to_json`.
+
+        Raises:
+            ReportError: another schema version, or not a score card.
+        """
+        if data.get("schema_version") != CARD_VERSION:
+            raise ReportError(
+                f"score card has schema version {data.get('schema_version')!r}, expected {CARD_VERSION}; "
+                "run `exitbench score` on its trace again"
+            )
+        reasons = {name.removesuffix(_REASON): text for name, text in data.items() if name.endswith(_REASON)}
+        fields = {name: value for name, value in data.items() if not name.endswith(_REASON)}
+        try:
+            return cls.model_validate(fields | {"reasons": reasons})
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "card"
+            raise ReportError(
+                f"not a score card: {where}: {first['msg']}; run `exitbench score` on its trace again"
+            ) from error

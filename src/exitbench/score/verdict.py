@@ -1,0 +1,41 @@
+"""The result in one plain sentence, for somebody who has never heard of the project."""
+
+from collections.abc import Mapping
+
+from exitbench.score.figure import Figure
+
+__all__ = ["verdict"]
+
+_NEGLIGIBLE = 0.005
+"""Savings that print as 0 % cannot pay for any probe."""
+
+
+def verdict(figures: Mapping[str, Figure | None]) -> str:
+    """Say what the figures mean.
+
+    Args:
+        figures: the card's figures by field name; reads `ees`, `aes_1pct` and `aes_1pct_disagreement`.
+    """
+    ees, aes = _value(figures["ees"]), _value(figures["aes_1pct"])
+    assert ees is not None
+    skipped = f"EES {ees:.2f}: a perfect, free detector would skip {_percent(ees)} of the blocks' work"
+    if ees < _NEGLIGIBLE:
+        return f"{skipped}; early exit has nothing to gain here."
+    if aes is None:
+        return f"{skipped}; what a plain confidence threshold attains is not known (too few prompts)."
+    attained = f"a plain confidence threshold held to 1 % disagreement attains {_percent(aes)}"
+    met = _value(figures["aes_1pct_disagreement"])
+    if met is not None and met > 0.01:
+        attained += f" (and met {_percent(met)} on held-out prompts)"
+    if aes < _NEGLIGIBLE:
+        return f"{skipped}, but {attained}: early exit by confidence does not pay here."
+    return f"{skipped}; {attained}."
+
+
+def _value(figure: Figure | None) -> float | None:
+    return None if figure is None else figure.value
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.1f} %"

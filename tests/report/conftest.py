@@ -1,0 +1,100 @@
+"""Cards and traces to report on, some of them hostile."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from exitbench.report import Result
+from exitbench.score import ScoreCard, score
+from exitbench.trace.table import Trace
+
+HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror="document.title=1">'
+"""Text that runs if it is ever parsed as markup."""
+
+CATEGORIES = ("chat", "summarise", "translate", "qa", "maths", "code")
+WORDS = [
+    *(" the", " of", " and", " model", " a", " layer", "\n", " is", ".", ",", " token", " depth", "1", "2"),
+    *(" = ", " for", " early", " exit", " we", " can", "ing", "ly", " answer", " question", "\n\n", " in"),
+    *(" to", " that", " it", "<|im_end|>"),
+]
+
+
+def build_result(
+    make_trace: Callable[..., Trace],
+    make_top1: Callable[..., np.ndarray],
+    *,
+    num_prompts: int = 24,
+    tokens_each: int = 16,
+    num_blocks: int = 12,
+    vocabulary: int = 30,
+    draws: int = 100,
+    seed: int = 0,
+    **options: object,
+) -> Result:
+    """A plausible result: most tokens are settled late, some categories earlier than others."""
+    rng = np.random.default_rng(seed)
+    prompts = np.repeat(np.arange(num_prompts), tokens_each)
+    share = rng.beta(5, 0.8 + 0.08 * (prompts % len(CATEGORIES)))
+    depths = np.ceil(share * num_blocks).astype(int)
+    top1 = make_top1(depths, num_blocks, vocabulary=vocabulary, seed=seed)
+    at = np.arange(num_blocks + 1) / num_blocks
+    settled = np.arange(num_blocks + 1) >= depths[:, None]
+    unsettled = 0.03 + 0.8 * at * rng.beta(1.5, 1.5, size=(len(depths), 1))
+    prob = np.where(settled, 1 - (1 - unsettled) * rng.beta(0.4, 1.0, size=top1.shape), unsettled)
+    trace = make_trace(
+        top1,
+        prob=prob,
+        prompts=prompts,
+        **{
+            "categories": [CATEGORIES[index % len(CATEGORIES)] for index in range(num_prompts)],
+            "token_strings": {index: WORDS[index % len(WORDS)] for index in range(vocabulary)},
+            "model_name": "example-135m-instruct",
+            "workload_name": "mini",
+            "seed": seed,
+        }
+        | options,
+    )
+    return Result(score(trace, draws=draws), trace)
+
+
+@pytest.fixture(scope="session")
+def result(make_trace, make_top1) -> Result:
+    """24 prompts in 6 categories, 16 tokens each, 12 blocks."""
+    return build_result(make_trace, make_top1)
+
+
+@pytest.fixture(scope="session")
+def card(result) -> ScoreCard:
+    return result.card
+
+
+@pytest.fixture(scope="session")
+def hostile(make_trace, make_top1) -> Result:
+    """Every name and text that comes from outside is an attack on some medium."""
+    ansi, rtl, rich = "\x1b[31mred\x1b]0;title\x07", "\u202etxet", "[red]x[/red]"
+    return build_result(
+        make_trace,
+        make_top1,
+        num_prompts=12,
+        model_name=f"{HOSTILE}{ansi}{rich}{rtl}|`*_",
+        workload_name=f"{HOSTILE}\n# heading\n{rtl}",
+        categories=[HOSTILE, rich] * 6,
+        prompt_texts=[f"{HOSTILE}\u2028 {rtl} {ansi}"] * 12,
+        token_strings={
+            0: HOSTILE,
+            1: "\ufffd",
+            2: rtl,
+            3: ansi,
+            4: "",
+            5: "\ud800",
+            6: " \u05e9\u05dc\u05d5\u05dd",
+        },
+        failed=[11],
+    )
+
+
+@pytest.fixture(scope="session")
+def build(make_trace, make_top1) -> Callable[..., Result]:
+    """`build_result`, for results of other sizes."""
+    return lambda **options: build_result(make_trace, make_top1, **options)

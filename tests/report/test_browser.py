@@ -1,0 +1,186 @@
+"""The page in headless Chromium: it draws, it reacts, it stays silent, and hostile text stays text."""
+
+import re
+import shutil
+import time
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from exitbench.report import write_report
+
+pytestmark = pytest.mark.browser
+
+HOSTILE_OPENING = '</script><script>document.title="owned"'
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,800",
+)
+
+
+def executable(name):
+    path = shutil.which(name)
+    assert path, f"{name} is not on PATH: install Debian's packages chromium and chromium-driver"
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = executable("chromium")
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(executable("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def show(browser, tmp_path_factory):
+    """Write results as a page, open it from disk and wait until its charts are drawn."""
+    folder = tmp_path_factory.mktemp("pages")
+
+    def open_page(*results, dark=False):
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+        browser.get_log("browser")
+        path = write_report(results, folder / f"{time.monotonic_ns()}.html")
+        browser.get(path.as_uri())
+        WebDriverWait(browser, 30).until(
+            lambda driver: driver.execute_script("return document.documentElement.dataset.charts") == "drawn"
+        )
+        return browser
+
+    return open_page
+
+
+def errors(browser):
+    return [
+        entry["message"] for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}
+    ]
+
+
+def detail(browser):
+    return browser.find_element(By.CSS_SELECTOR, ".detail")
+
+
+def test_draws_every_chart_without_errors(show, result):
+    """A chart that stays empty, an expression the interpreter refuses, a script the policy blocks."""
+    page = show(result)
+    charts = page.find_elements(By.CSS_SELECTOR, ".chart")
+    assert len(charts) == 8
+    for chart in charts:
+        assert chart.find_elements(By.CSS_SELECTOR, "svg .mark-line path, svg .mark-rect path")
+        assert chart.size["width"] > 300
+    assert errors(page) == []
+
+
+def test_fetches_nothing(show, result):
+    """A font or library from the network: the page would tell others that it was opened."""
+    page = show(result)
+    assert page.execute_script("return performance.getEntriesByType('resource').map((e) => e.name)") == []
+    blocked = page.execute_async_script(
+        "const done = arguments[0]; fetch('https://example.org/').then(() => done(false), () => done(true))"
+    )
+    assert blocked
+    page.get_log("browser")  # the refusal just provoked
+
+
+def test_click_shows_a_token_by_depth(show, result):
+    """A click that shows another row's depths, or none."""
+    page = show(result)
+    tokens = page.find_elements(By.CSS_SELECTOR, "button.token")
+    assert len(tokens) == 16
+    tokens[5].click()
+    trace, row = result.trace, 5
+    rows = detail(page).find_elements(By.CSS_SELECTOR, "tbody tr")
+    assert len(rows) == trace.num_blocks + 1
+    words = [trace.token_strings[index] for index in trace.signals["top1_id"][row]]
+    shown = [line.find_element(By.CSS_SELECTOR, ".guess").get_attribute("textContent") for line in rows]
+    assert shown == [re.sub("^ ", "\u2423", word).replace("\n", "\u23ce") for word in words]
+    percents = [float(line.find_elements(By.TAG_NAME, "td")[1].text.removesuffix(" %")) for line in rows]
+    assert percents == pytest.approx(100 * trace.signals["top1_prob"][row], abs=0.06)
+    ids = trace.signals["top1_id"][row]
+    decided = max((depth + 1 for depth in range(len(ids)) if ids[depth] != ids[-1]), default=0)
+    assert detail(page).find_element(By.CSS_SELECTOR, "tr.decided th").text == str(decided)
+
+
+def test_keyboard_and_pointer_move_between_tokens(show, result):
+    """An explorer that only a mouse can use."""
+    page = show(result)
+    tokens = page.find_elements(By.CSS_SELECTOR, "button.token")
+    tokens[0].click()
+    tokens[0].send_keys(Keys.ARROW_RIGHT)
+    assert page.switch_to.active_element == tokens[1]
+    assert tokens[1].get_attribute("aria-current") == "true"
+    assert [token.get_attribute("tabindex") for token in tokens].count("0") == 1
+    ActionChains(page).move_to_element(tokens[7]).perform()
+    assert tokens[7].get_attribute("aria-current") == "true"
+    assert tokens[1].get_attribute("aria-current") is None
+
+
+def test_category_and_prompt_can_be_chosen(show, result):
+    """A filter that lists other categories' prompts, or buttons that do nothing."""
+    page = show(result)
+    Select(page.find_element(By.CSS_SELECTOR, "select.category")).select_by_visible_text("maths")
+    prompts = Select(page.find_element(By.CSS_SELECTOR, "select.sample"))
+    assert len(prompts.options) == 4
+    assert all("(maths)" in option.text for option in prompts.options)
+    before = page.find_element(By.CSS_SELECTOR, ".prompt").text
+    page.find_element(By.CSS_SELECTOR, "button.next").click()
+    assert page.find_element(By.CSS_SELECTOR, ".prompt").text != before
+    assert errors(page) == []
+
+
+def test_hostile_text_is_shown_and_inert(show, hostile, result):
+    """A prompt, token, category or model name that runs or becomes an element."""
+    page = show(hostile, result)
+    assert page.title.startswith("exitbench: ")
+    assert not page.find_elements(By.CSS_SELECTOR, "img, script[src], [onerror]")
+    assert HOSTILE_OPENING in page.find_element(By.CSS_SELECTOR, ".prompt").text
+    assert HOSTILE_OPENING in page.find_element(By.CSS_SELECTOR, ".subject").text
+    for token in page.find_elements(By.CSS_SELECTOR, "#r0-explorer button.token"):
+        page.execute_script("arguments[0].click()", token)
+    tooltip_source = page.find_element(By.CSS_SELECTOR, "#r0 .groups .mark-rect path")
+    ActionChains(page).move_to_element(tooltip_source).perform()
+    assert not page.find_elements(By.CSS_SELECTOR, "img, script[src], [onerror]")
+    assert errors(page) == []
+
+
+def test_charts_follow_a_change_of_scheme(show, result):
+    """Dark text on a dark page."""
+    page = show(result, dark=True)
+    # Read in one step: the element may be replaced between finding it and asking it.
+    read = "return document.querySelector('.chart svg .role-axis-label text')?.getAttribute('fill')"
+    dark = page.execute_script(read)
+    assert dark
+    scheme = [{"name": "prefers-color-scheme", "value": "light"}]
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+    WebDriverWait(page, 10).until(lambda driver: driver.execute_script(read) not in (None, dark))
+    assert errors(page) == []
+
+
+def test_narrow_screen_does_not_scroll_sideways(show, result):
+    """A table or chart wider than a phone."""
+    page = show(result)
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        WebDriverWait(page, 10).until(
+            lambda driver: driver.execute_script("return document.documentElement.scrollWidth") <= 390
+        )
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -1,0 +1,87 @@
+"""The Markdown and the terminal card."""
+
+import io
+import re
+
+from rich.console import Console
+
+from exitbench.report import markdown_card, terminal_card
+from exitbench.report.figures import value_text
+
+
+def printed(card, *, width=100, encoding="utf-8", colour=False):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    Console(file=stream, width=width, force_terminal=colour, no_color=not colour).print(terminal_card(card))
+    stream.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def unescaped(markdown):
+    return re.sub(r"\\([^\w\s])", r"\1", markdown)
+
+
+def test_markdown_has_every_headline_figure(card):
+    """A card whose table lacks an interval or the counts."""
+    text = unescaped(markdown_card(card))
+    assert f"**{card.verdict}**" in text
+    ees = card.ees
+    row = f"| EES | {ees.value:.3f} | [{ees.low:.3f}, {ees.high:.3f}] | {ees.n_tokens} | {ees.n_prompts} |"
+    assert row in text
+    assert "| NES | not computed | n/a | n/a | n/a |" in text
+    for name, score in card.categories.items():
+        assert f"| {name} | {value_text(score.ees)} |" in text
+
+
+def test_markdown_tables_are_even(hostile):
+    """A pipe or newline in a name that shifts the columns of a table."""
+    for block in markdown_card(hostile.card).split("\n\n"):
+        if block.startswith("|"):
+            widths = {len(re.findall(r"(?<!\\)\|", row)) for row in block.splitlines()}
+            assert len(widths) == 1, block
+
+
+def test_markdown_of_hostile_names_is_inert(hostile):
+    """A workload named like a heading, or a model named like a script."""
+    text = markdown_card(hostile.card)
+    assert "<" not in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert not re.search(r"^# heading", text, re.MULTILINE)
+    assert "\\[red\\]x\\[/red\\]" in text
+
+
+def test_terminal_card_fits_one_screen(card):
+    """A card that scrolls its verdict away, or wraps its table at 80 columns."""
+    lines = printed(card, width=80).splitlines()
+    assert len(lines) <= 45
+    assert max(map(len, lines)) <= 80
+    table = next(line for line in lines if line.strip().startswith("EES "))
+    assert re.fullmatch(r" EES +0\.\d{3} +\[0\.\d{3}, 0\.\d{3}\] +384 +24 *", table)
+
+
+def test_terminal_card_names_what_is_missing(card):
+    """A missing figure shown as 0, or left out without a word."""
+    text = printed(card)
+    assert "NES: not computed (comes with the policies)" in text
+    assert "decided by depth 0 to 12:" in text
+
+
+def test_terminal_text_is_no_markup_and_no_escape(hostile):
+    """A model's name that colours, titles or reverses the terminal."""
+    text = printed(hostile.card, width=400)
+    assert "[red]x[/red]" in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+def test_terminal_card_in_ascii(card):
+    """A crash on a terminal without block characters."""
+    assert "decided by depth 0 to 12:" in printed(card, encoding="ascii")
+
+
+def test_small_and_text_cards_render(build):
+    """A layout that needs every figure to exist."""
+    few = build(num_prompts=3, on="text").card
+    assert "none with 3 prompts" in markdown_card(few)
+    assert "none with 3 prompts" in printed(few)

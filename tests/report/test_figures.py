@@ -1,0 +1,81 @@
+"""The lines that all three layouts share."""
+
+import pytest
+
+from exitbench.report.cautions import cautions
+from exitbench.report.figures import (
+    Kind,
+    headline,
+    interval_text,
+    percent,
+    second_screen,
+    subject,
+    value_text,
+)
+from exitbench.score import Figure
+
+
+def figure(value, low=None, high=None, n_prompts=20):
+    return Figure(value=value, low=low, high=high, n_tokens=100, n_prompts=n_prompts)
+
+
+@pytest.mark.parametrize(
+    ("given", "value", "interval"),
+    [
+        (figure(0.1234, 0.1, 0.2), "0.123", "[0.100, 0.200]"),
+        (figure(0.0, 0.0, 0.0), "0.000", "[0.000, 0.000]"),
+        (figure(0.5, n_prompts=7), "0.500", "none with 7 prompts"),
+        (figure(None), "n/a", "n/a"),
+        (None, "not computed", "n/a"),
+    ],
+)
+def test_missing_is_never_zero(given, value, interval):
+    """A null printed as 0, or a real 0 printed as missing."""
+    assert (value_text(given), interval_text(given)) == (value, interval)
+
+
+def test_every_figure_of_the_card_is_shown(card):
+    """A figure added to the card that no layout shows."""
+    lines = [*headline(card), *second_screen(card)]
+    shown = [line.figure for line in lines] + [aside.figure for line in lines for aside in line.asides]
+    fields = {name: value for name, value in card if isinstance(value, Figure)}
+    assert all(any(value is other for other in shown) for value in fields.values())
+    nulls = sum(1 for name in card.reasons if not name.endswith("_thresholds"))
+    assert sum(value is None for value in shown) == nulls + sum(score.eas is None for score in card.eas)
+
+
+def test_what_is_not_computed_says_why(card):
+    """ "not computed" with nothing after it, or said twice."""
+    missing = [line for line in (*headline(card), *second_screen(card)) if line.figure is None]
+    assert {"NES", "Lossless projection", "AES_ltt", "MaxSkip"} <= {line.name for line in missing}
+    assert all(line.reason and "not computed" not in line.reason for line in missing)
+
+
+def test_kinds_of_saving_are_told_apart(card):
+    """Blocks skipped and projected speed under one heading."""
+    kinds = {line.name: line.kind for line in headline(card)}
+    assert kinds["EES"] is kinds["AES(1 %)"] is Kind.BLOCKS
+    assert kinds["NES"] is Kind.NET
+    assert kinds["Lossless projection"] is Kind.PROJECTED
+
+
+def test_subject_names_what_was_counted(card, build):
+    """Text documents called prompts, or given text called answers."""
+    assert subject(card).endswith("384 tokens of the model's own greedy answers, 24 prompts")
+    assert subject(build(num_prompts=12, on="text").card).endswith("192 tokens of given text, 12 documents")
+
+
+def test_cautions_say_the_shares_in_words(card):
+    """Loops that inflate a score without a word about them."""
+    said = " ".join(cautions(card))
+    assert f"{percent(card.loop_share.value)} of the tokens repeat an 8-gram" in said
+    assert f"On {percent(card.generated_mismatch.value)} of the tokens the parallel pass" in said
+
+
+def test_cautions_about_few_prompts_failures_and_text(build):
+    """A figure from three prompts that looks as solid as any other; failed samples passed over in silence."""
+    said = " ".join(cautions(build(num_prompts=4, failed=[3], on="text").card))
+    assert "too few for intervals" in said
+    assert "1 of 4 samples failed" in said
+    assert "given text" in said
+    assert "None" not in said

@@ -1,0 +1,127 @@
+"""The HTML page as a file; what a browser makes of it is in test_browser.py."""
+
+import base64
+import hashlib
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from exitbench.errors import ExitbenchError, ReportError
+from exitbench.report import Result, write_report
+
+
+class Elements(HTMLParser):
+    """Start tags with their attributes, and the text inside scripts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.scripts, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append([dict(attrs), ""])
+
+    def handle_data(self, data):
+        if self.cdata_elem == "script":
+            self.scripts[-1][1] += data
+        else:
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(result, tmp_path_factory):
+    return write_report([result], tmp_path_factory.mktemp("page") / "report.html").read_text(encoding="utf-8")
+
+
+def test_first_words_are_the_verdict(page, card):
+    """A page that opens with anything but the result."""
+    words = " ".join(" ".join(Elements(page).words).split())
+    assert card.verdict in words
+    assert words.index(card.verdict) < words.index("0 = nothing, 1 = everything")
+    assert "not computed; comes with the policies" in words
+
+
+def test_page_is_self_contained(page):
+    """A style sheet, script, font or picture from elsewhere."""
+    for tag, attributes in Elements(page).tags:
+        assert tag not in {"link", "img", "iframe", "object", "embed", "base", "form"}
+        assert "src" not in attributes
+        assert attributes.get("href", "#").startswith("#")
+        assert not [name for name in attributes if name.startswith("on")]
+
+
+def test_policy_allows_exactly_the_two_scripts(page):
+    """A policy with 'unsafe-inline', or hashes that no longer match: the page would be dead."""
+    elements = Elements(page)
+    policy = next(a["content"] for t, a in elements.tags if a.get("http-equiv") == "Content-Security-Policy")
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    running = [text for attributes, text in elements.scripts if "type" not in attributes]
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in running]
+    assert rules["script-src"].split() == [f"'sha256-{value}'" for value in hashes]
+
+
+def test_hostile_text_makes_no_elements(result, hostile, tmp_path):
+    """A name, prompt or token that becomes markup."""
+    kinds = {tag for tag, _ in Elements(write_report([result], tmp_path / "a.html").read_text()).tags}
+    text = write_report([hostile], tmp_path / "b.html").read_text(encoding="utf-8")
+    elements = Elements(text)
+    assert {tag for tag, _ in elements.tags} - kinds <= {"aside"}
+    assert sum("type" not in attributes for attributes, _ in elements.scripts) == 2
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "non-finite logits" in text
+
+
+def test_several_results_are_compared_first(result, hostile, tmp_path):
+    """Two sections whose element ids collide, or a comparison below the fold."""
+    text = write_report([result, hostile], tmp_path / "two.html").read_text(encoding="utf-8")
+    ids = [attributes["id"] for _, attributes in Elements(text).tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert text.index('id="compare"') < text.index('id="r0"') < text.index('id="r1"')
+
+
+def test_no_trace_no_explorer(result, tmp_path):
+    """A page that fails, or shows an empty explorer, when only the card is at hand."""
+    text = write_report([Result(result.card, None)], tmp_path / "card.html").read_text(encoding="utf-8")
+    assert "r0-explorer" not in text
+    assert result.card.verdict.split("'")[0] in text
+
+
+def test_page_says_when_prompts_are_left_out(result, tmp_path, monkeypatch):
+    """Prompts missing from the explorer without a word."""
+    monkeypatch.setattr("exitbench.report.page._EXPLORER_BUDGET_BYTES", 20_000)
+    text = write_report([result], tmp_path / "small.html").read_text(encoding="utf-8")
+    assert re.search(r"shows \d+ of 24\s+prompts", text)
+
+
+def test_page_stays_below_15_mb(build, tmp_path):
+    """A large workload that makes a page no browser opens in reasonable time."""
+    large = build(num_prompts=480, tokens_each=64, num_blocks=40, vocabulary=40_000)
+    assert write_report([large], tmp_path / "large.html").stat().st_size < 15e6
+
+
+def test_nothing_to_report_is_a_users_mistake(tmp_path):
+    """A traceback, or an empty page, for an empty list."""
+    with pytest.raises(ReportError, match="no results"):
+        write_report([], tmp_path / "none.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unwritable_target_is_one_line(result, tmp_path):
+    """A traceback, or half a page, where the folder is a file."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExitbenchError, match="cannot write"):
+        write_report([result], tmp_path / "file" / "report.html")
+
+
+def test_importing_the_report_imports_no_torch():
+    """Reading a finished result must not cost seconds of import, nor need torch at all."""
+    code = "import sys, exitbench.report; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
