@@ -39,8 +39,6 @@ class TraceOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 option = "--" + name.replace("_", "-")
-                raise ExitbenchError(
-                    f"{option} is {value}, expected at least {least}; no token would be traced"
-                )
+                raise ExitbenchError(f"{option} is {value}, expected at least {least}; no token would be traced")
         if self.on is not None and self.on not in get_args(Mode):
             raise ExitbenchError(f"--on is {self.on!r}, expected 'answers' or 'text'")

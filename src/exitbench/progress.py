@@ -1,4 +1,4 @@
-"""Progress bars with rate and remaining time, on standard error; silent when asked, and by default in the Python API."""
+"""Progress bars with rate and remaining time; silent when asked, and by default in the Python API."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

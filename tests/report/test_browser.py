@@ -68,9 +68,7 @@ def show(browser, tmp_path_factory):
 
 
 def errors(browser):
-    return [
-        entry["message"] for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}
-    ]
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
 
 
 def detail(browser):

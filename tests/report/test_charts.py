@@ -73,9 +73,7 @@ def test_frontier_shows_its_useful_part_and_the_points(card):
     assert drawn
     assert max(drawn) <= MAX_DISAGREEMENT
     assert any(row.get("label") == "AES(1 %): 0.040" for row in rows)
-    scales = [
-        layer["encoding"]["x"].get("scale") for layer in chart.spec["layer"] if "x" in layer["encoding"]
-    ]
+    scales = [layer["encoding"]["x"].get("scale") for layer in chart.spec["layer"] if "x" in layer["encoding"]]
     assert scales[0]["domain"] == [0, pytest.approx(0.4)]
 
 

@@ -185,9 +185,7 @@ def test_eas_uses_the_similarity_it_names(make_trace):
 def test_ees_without_loops(make_trace, make_top1):
     """Looped tokens kept and the others dropped."""
     depths = [4] * 8 + [0] * 8
-    trace = make_trace(
-        make_top1(depths * 10, 4), prompts=np.repeat(np.arange(10), 16), target=[*range(8)] * 20
-    )
+    trace = make_trace(make_top1(depths * 10, 4), prompts=np.repeat(np.arange(10), 16), target=[*range(8)] * 20)
     card = score(trace, draws=DRAWS)
     assert card.ees.value == pytest.approx(0.5)
     assert card.loop_share.value == pytest.approx(0.5)
@@ -197,9 +195,7 @@ def test_ees_without_loops(make_trace, make_top1):
 
 def test_all_tokens_in_loops_is_null(make_trace, monkeypatch):
     """An average over no tokens published as 0."""
-    monkeypatch.setattr(
-        "exitbench.score.assemble.looped_tokens", lambda trace: np.ones(trace.num_tokens, dtype=bool)
-    )
+    monkeypatch.setattr("exitbench.score.assemble.looped_tokens", lambda trace: np.ones(trace.num_tokens, dtype=bool))
     card = score(make_trace([[1, 1]] * 12), draws=DRAWS)
     assert card.ees_without_loops is None
     assert card.reasons["ees_without_loops"] == "every token lies in a loop"

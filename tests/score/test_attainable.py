@@ -206,9 +206,7 @@ def slow_oracle(first, rho, eps):
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.integers(0, 4), min_size=1, max_size=60), st.sampled_from([0.0, 0.01, 0.05, 0.29, 0.5, 1.0])
-)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.sampled_from([0.0, 0.01, 0.05, 0.29, 0.5, 1.0]))
 def test_oracle_equals_sorting_the_tokens(first, eps):
     """Errors spent on tokens with little to gain, or one error too many."""
     rho = remaining_costs([0.1, 0.2, 0.3, 0.4])

@@ -90,9 +90,7 @@ def test_undefined_resamples_mean_no_interval():
     """Percentiles over only those resamples in which the figure happened to exist."""
     prompts = prompts_of([1] * 10)
     estimate = bootstrap_of(prompts).mean(np.ones(10), np.ones(10))
-    holed = estimate.map(
-        lambda values: np.where(np.arange(values.size).reshape(values.shape) == 7, np.nan, values)
-    )
+    holed = estimate.map(lambda values: np.where(np.arange(values.size).reshape(values.shape) == 7, np.nan, values))
     figure = holed.figure()
     assert (figure.value, figure.low, figure.high) == (1.0, None, None)
 
@@ -101,10 +99,7 @@ def test_no_tokens_is_none_not_zero():
     """0/0 published as 0."""
     prompts = prompts_of([2] * 10)
     nothing = np.zeros(20, dtype=bool)
-    assert (
-        bootstrap_of(prompts).mean(prompts.sums(np.ones(20), nothing), prompts.counts(nothing)).figure()
-        is None
-    )
+    assert bootstrap_of(prompts).mean(prompts.sums(np.ones(20), nothing), prompts.counts(nothing)).figure() is None
     assert np.isnan(ratio(np.array([1.0]), np.array([0.0])))[0]
 
 

@@ -88,9 +88,7 @@ def test_skewed_independent_predictions_correct_to_nothing():
     final = rng.choice(4, p=vocabulary, size=num_prompts * per_prompt)
     below = rng.choice(4, p=vocabulary, size=(num_prompts * per_prompt, 1)).repeat(4, axis=1)
     top1_id = np.concatenate([below, final[:, None]], axis=1)
-    prompts = Prompts(
-        row_prompt=np.repeat(np.arange(num_prompts), per_prompt), categories=("chat",) * num_prompts
-    )
+    prompts = Prompts(row_prompt=np.repeat(np.arange(num_prompts), per_prompt), categories=("chat",) * num_prompts)
     weights = draw_weights(prompts.categories, draws=200, rng=rng)
     bootstrap = Bootstrap(weights=weights)
     rho = remaining_costs([0.25] * 4)

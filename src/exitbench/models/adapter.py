@@ -2,8 +2,7 @@
 
 Hidden states are taken by hooks at the blocks. The readout runs the model's own code after the last block: every block
 is replaced for the call by a pass-through, the last one by a stand-in that returns the hidden state to be read. So final
-norm, projection, head, scale and soft-cap are the model's, whatever they are. Slow and obvious; it is the reference for
-any faster readout.
+norm, projection, head, scale and soft-cap are the model's, whatever they are. It is the reference for any faster readout.
 
 `output_hidden_states` is not used: its last entry is normed in most models and not in some.
 

@@ -10,6 +10,7 @@ Shapes: B = 1 sequence, T tokens, D hidden size, V vocabulary.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -79,9 +80,7 @@ def _observed(model: PreTrainedModel, seen: _Observation) -> Iterator[None]:
     def watch(name: str, module: torch.nn.Module) -> torch.utils.hooks.RemovableHandle:
         def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             if id(module) in entries:
-                seen.calls.append(
-                    (*entries[id(module)], hidden_of_input(args, kwargs), hidden_of_output(output))
-                )
+                seen.calls.append((*entries[id(module)], hidden_of_input(args, kwargs), hidden_of_output(output)))
             if not any(True for _ in module.children()):
                 seen.leaves.append((name, len(seen.calls), output))
             if isinstance(module, torch.nn.Linear | Conv1D):
@@ -101,7 +100,7 @@ def _why_not_a_chain(calls: list[tuple[int, Any, Any]], num_entries: int) -> str
         return f"{len(calls)} calls for {num_entries} entries, or out of order"
     if not all(isinstance(h, torch.Tensor) and h.ndim == 3 for _, *pair in calls for h in pair):
         return "entries do not map a (batch, tokens, hidden) tensor to one"
-    for (_, _, output), (index, entering, _) in zip(calls, calls[1:], strict=False):
+    for (_, _, output), (index, entering, _) in pairwise(calls):
         if output.shape != entering.shape or not torch.equal(output, entering):
             return f"entry {index} does not start from what entry {index - 1} returned"
     return None
@@ -128,9 +127,7 @@ def _find_blocks(model: PreTrainedModel, seen: _Observation) -> str:
     return max(chains, key=lambda name: chains[name])
 
 
-def _count_block_weights(
-    model: PreTrainedModel, blocks: str, num_blocks: int, seen: _Observation
-) -> tuple[int, ...]:
+def _count_block_weights(model: PreTrainedModel, blocks: str, num_blocks: int, seen: _Observation) -> tuple[int, ...]:
     """Matrix-product weights of each block; refuses a block with matrices that no linear map used."""
     counts = []
     for index in range(num_blocks):
@@ -141,7 +138,7 @@ def _count_block_weights(
             if parameter.ndim > 1 and owner not in seen.products:
                 raise ValidationError(
                     f"cannot count the cost of block {index + 1} of {type(model).__name__}: parameter {prefix + name} "
-                    f"of shape {tuple(parameter.shape)} is used by no linear map; this kind of block is not supported yet"
+                    f"of shape {tuple(parameter.shape)} is used by no linear map; such blocks are not supported yet"
                 )
     return tuple(counts)
 

@@ -71,9 +71,7 @@ def read_conversion(folder: Path) -> Conversion:
     return Conversion(**json.loads((folder / "conversion.json").read_text(encoding="utf-8")))
 
 
-def convert(
-    gguf_sha256: str, provide: Callable[[Path], Path], *, name: str, progress: Callable[[str], None]
-) -> Path:
+def convert(gguf_sha256: str, provide: Callable[[Path], Path], *, name: str, progress: Callable[[str], None]) -> Path:
     """Convert a GGUF file to a safetensors folder in the cache, unless that has been done.
 
     Args:
@@ -114,9 +112,7 @@ def _convert_file(path: Path, folder: Path, *, gguf_sha256: str, name: str) -> N
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     except LOAD_ERRORS as error:
         raise ModelError(f"cannot read the GGUF file of {name}: {one_line(error)}; is it whole?") from error
-    loaded = load_weights(
-        path.parent, subject=f"the GGUF weights of {name}", gguf_file=path.name, dtype=torch.float32
-    )
+    loaded = load_weights(path.parent, subject=f"the GGUF weights of {name}", gguf_file=path.name, dtype=torch.float32)
     _check_all_read(header, loaded, name)
     pre_tokenizer = _field(header, "tokenizer.ggml.pre")
     warning = _fix_split(tokenizer, pre_tokenizer)
@@ -222,15 +218,11 @@ def _prove(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: P
     saved, wanted = again.state_dict(), model.state_dict()
     changed = [key for key in wanted if key not in saved or not torch.equal(wanted[key], saved[key])]
     if changed or saved.keys() != wanted.keys():
-        raise ModelError(
-            f"the converted {name} does not load back the same, e.g. {(changed or list(saved))[0]}"
-        )
+        raise ModelError(f"the converted {name} does not load back the same, e.g. {(changed or list(saved))[0]}")
     texts = [*_PROBE_TEXTS, "".join(tokenizer.all_special_tokens), *tokenizer.all_special_tokens]
     changed = [text for text in texts if tokenizer(text).input_ids != tokenizer_again(text).input_ids]
     if changed or tokenizer.chat_template != tokenizer_again.chat_template:
-        raise ModelError(
-            f"the converted tokeniser of {name} does not load back the same, e.g. on {changed[:1]}"
-        )
+        raise ModelError(f"the converted tokeniser of {name} does not load back the same, e.g. on {changed[:1]}")
 
 
 def _quantisation(file_type: int | None) -> str | None:

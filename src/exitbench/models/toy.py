@@ -77,7 +77,7 @@ def byte_tokenizer(*, chat: bool = True) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
+        tokenizer_object=tokenizer, **{"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}
     )
     if chat:
         fast.chat_template = _CHAT_TEMPLATE
@@ -111,9 +111,7 @@ def toy_model(
     return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
 
 
-def save_toy(
-    folder: Path, family: str = "llama", *, seed: int = 0, num_blocks: int = 4, chat: bool = True
-) -> Path:
+def save_toy(folder: Path, family: str = "llama", *, seed: int = 0, num_blocks: int = 4, chat: bool = True) -> Path:
     """Write a toy model with its tokenizer to `folder`, as any local checkpoint, and return the folder."""
     toy_model(family, seed=seed, num_blocks=num_blocks).save_pretrained(folder)
     byte_tokenizer(chat=chat).save_pretrained(folder)

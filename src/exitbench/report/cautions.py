@@ -9,8 +9,7 @@ __all__ = ["cautions"]
 
 
 _NO_SPEED = (
-    "Blocks' work skipped is no speed: probes, the state of skipped blocks and the hardware's limits "
-    "come off it."
+    "Blocks' work skipped is no speed: probes, the state of skipped blocks and the hardware's limits come off it."
 )
 
 

@@ -43,9 +43,7 @@ def opening_chart(card: ScoreCard) -> Chart:
     before_last = card.decided.value[-2]
     assert before_last is not None, "a card has at least one token"
     last = percent(1 - before_last, 0)
-    title = (
-        f"Half of the tokens are decided by depth {half} of {num_blocks}; {last} only by the very last block"
-    )
+    title = f"Half of the tokens are decided by depth {half} of {num_blocks}; {last} only by the very last block"
     return decided_chart(card.decided, title=title)
 
 
@@ -54,9 +52,7 @@ def _by_depth(card: ScoreCard) -> tuple[Chart, ...]:
     against = "the model's own answer" if card.target == "own answer" else "the text"
 
     def spoken(curve: Curve, say: Callable[[float], str]) -> str:
-        halfway, end = (
-            "n/a" if value is None else say(value) for value in (curve.value[middle], curve.value[-1])
-        )
+        halfway, end = ("n/a" if value is None else say(value) for value in (curve.value[middle], curve.value[-1]))
         return f"{halfway} at depth {middle}, {end} at the end"
 
     return (
@@ -99,16 +95,12 @@ def _frontier(card: ScoreCard) -> Chart:
     title = "Savings against disagreement of the plain top-1-probability threshold"
     if card.aes_1pct is not None and card.aes_1pct.value is not None:
         skipped = percent(card.aes_1pct.value)
-        title = (
-            f"Held to 1 % changed tokens, a plain confidence threshold skips {skipped} of the blocks' work"
-        )
+        title = f"Held to 1 % changed tokens, a plain confidence threshold skips {skipped} of the blocks' work"
     return frontier_chart(card.frontier, points=points, ceiling=card.ees, title=title)
 
 
 def _groups(card: ScoreCard) -> tuple[Chart, ...]:
-    by_category = {
-        visible(name): score.ees for name, score in card.categories.items() if score.ees is not None
-    }
+    by_category = {visible(name): score.ees for name, score in card.categories.items() if score.ees is not None}
     charts = [_categories(by_category)] if by_category else []
     first, last = card.batch.value[0], card.batch.value[-1]
     if first is None or last is None:
@@ -129,9 +121,7 @@ def _categories(figures: dict[str, Figure]) -> Chart:
 
 def _first_at_least(curve: Curve, share: float) -> int:
     return next(
-        int(at)
-        for at, value in zip(curve.at, curve.value, strict=True)
-        if value is not None and value >= share
+        int(at) for at, value in zip(curve.at, curve.value, strict=True) if value is not None and value >= share
     )
 
 

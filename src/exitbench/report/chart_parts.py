@@ -33,9 +33,7 @@ def curve_rows(curve: Curve) -> list[dict[str, Any]]:
     """The points of a curve that have a value, as rows for a chart."""
     columns = zip(curve.at, curve.value, curve.low, curve.high, strict=True)
     return [
-        {"at": at, "value": value, "low": low, "high": high}
-        for at, value, low, high in columns
-        if value is not None
+        {"at": at, "value": value, "low": low, "high": high} for at, value, low, high in columns if value is not None
     ]
 
 

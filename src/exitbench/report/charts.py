@@ -57,8 +57,7 @@ def depth_chart(curve: Curve, *, y_title: str, title: str, note: str = "", share
 def batch_chart(curve: Curve, *, title: str) -> Chart:
     """Savings left when the rows of a batch move in lockstep, by batch size."""
     rows = [
-        row
-        | {"label": f"{row['value']:.3f}", "end": row["high"] if row["high"] is not None else row["value"]}
+        row | {"label": f"{row['value']:.3f}", "end": row["high"] if row["high"] is not None else row["value"]}
         for row in curve_rows(curve)
     ]
     base = alt.Chart(alt.InlineData(values=rows)).encode(

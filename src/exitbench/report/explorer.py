@@ -65,9 +65,7 @@ def explorer_payload(trace: Trace, *, budget_bytes: int) -> dict[str, Any]:
     }
 
 
-def _within_budget(
-    trace: Trace, traced: list[int], num_rows: NDArray[np.int64], budget_bytes: int
-) -> list[int]:
+def _within_budget(trace: Trace, traced: list[int], num_rows: NDArray[np.int64], budget_bytes: int) -> list[int]:
     """Samples to show: the first of every category, then the second of every one, as far as they fit."""
     seen: Counter[str] = Counter()
     queue = []

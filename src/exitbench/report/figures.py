@@ -85,14 +85,10 @@ def headline(card: ScoreCard) -> tuple[Line, ...]:
             "EES",
             "What a perfect, free detector would skip without changing a token.",
         ),
-        _line(
-            card, "ees_star", Kind.BLOCKS, "EES*", "EES corrected for agreement by chance; 0 is chance level."
-        ),
+        _line(card, "ees_star", Kind.BLOCKS, "EES*", "EES corrected for agreement by chance; 0 is chance level."),
         _attainable(card, 1),
         _attainable(card, 5),
-        _line(
-            card, "nes", Kind.NET, "NES", "AES net of what the probes and the state of skipped blocks cost."
-        ),
+        _line(card, "nes", Kind.NET, "NES", "AES net of what the probes and the state of skipped blocks cost."),
         _line(
             card,
             "lossless_projection",
@@ -128,9 +124,7 @@ def _attainable(card: ScoreCard, eps_percent: int) -> Line:
                 "disagreement really met",
                 "Share of tokens that changed on unseen prompts.",
             ),
-            _line(
-                card, f"{field}_detectability", Kind.RATIO, "detectability", f"AES({eps}) / Oracle({eps})."
-            ),
+            _line(card, f"{field}_detectability", Kind.RATIO, "detectability", f"AES({eps}) / Oracle({eps})."),
         ),
     )
 
@@ -150,9 +144,7 @@ def _eas_line(score: EasScore) -> Line:
     )
 
 
-def _line(
-    card: ScoreCard, field: str, kind: Kind, name: str, meaning: str, asides: tuple[Line, ...] = ()
-) -> Line:
+def _line(card: ScoreCard, field: str, kind: Kind, name: str, meaning: str, asides: tuple[Line, ...] = ()) -> Line:
     figure: Figure | None = getattr(card, field)
     reason = card.reasons.get(field, "").removeprefix(f"{NOT_COMPUTED}: ")
     return Line(name=name, kind=kind, meaning=meaning, figure=figure, reason=reason, asides=asides)

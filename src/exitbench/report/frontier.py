@@ -54,9 +54,7 @@ def frontier_chart(frontier: Frontier, *, points: list[FrontierPoint], ceiling: 
         ),
         order="at:Q",
     )
-    layers = (
-        [base.mark_area(style="band").encode(y="low:Q", y2="high:Q")] if has_band(frontier.savings) else []
-    )
+    layers = [base.mark_area(style="band").encode(y="low:Q", y2="high:Q")] if has_band(frontier.savings) else []
     tips = [
         number_tip("at", "threshold", ".6~f"),
         number_tip("disagreement", "tokens changed", ".2%"),

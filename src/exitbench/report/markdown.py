@@ -54,11 +54,7 @@ def _table(lines: list[Line]) -> str:
         "|---|--:|---|--:|--:|---|",
     ]
     for line in lines:
-        counts = (
-            ("n/a", "n/a")
-            if line.figure is None
-            else (f"{line.figure.n_tokens:,}", f"{line.figure.n_prompts:,}")
-        )
+        counts = ("n/a", "n/a") if line.figure is None else (f"{line.figure.n_tokens:,}", f"{line.figure.n_prompts:,}")
         says = line.meaning if line.figure is not None else f"{line.meaning} ({line.reason})"
         cells = (line.name, value_text(line.figure), interval_text(line.figure), *counts, says)
         rows.append("| " + " | ".join(escape_markdown(cell) for cell in cells) + " |")

@@ -95,9 +95,7 @@ def _section(key: str, result: Result, budget_bytes: int) -> _Section:
 def _render(sections: list[_Section]) -> str:
     scripts = [_chart_library(), _asset("page.js")]
     assert not any("</script" in script.lower() for script in scripts)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["visible"] = visible
     environment.globals |= {
         "interval_text": figures.interval_text,

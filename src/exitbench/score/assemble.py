@@ -242,9 +242,7 @@ def _curves(material: _Material) -> dict[str, Curve]:
     depths = np.arange(trace.num_blocks + 1)
     decided = material.mean(material.decided[:, None] <= depths)
     costs = np.asarray(trace.manifest.shape.block_costs)
-    batch = decided.map(
-        lambda share: np.stack([share[..., :-1] ** size @ costs for size in BATCH_SIZES], axis=-1)
-    )
+    batch = decided.map(lambda share: np.stack([share[..., :-1] ** size @ costs for size in BATCH_SIZES], axis=-1))
     return {
         "decided": decided.curve("depth", range(trace.num_blocks + 1)),
         "agreement": material.depth_curve(top1_id == top1_id[:, -1:]),

@@ -218,9 +218,7 @@ def oracle(match_counts: Floats, rho: Floats, bootstrap: Bootstrap, *, eps: floa
     def statistic(weights: Floats) -> Floats:
         counts = weights @ match_counts
         num_tokens = counts.sum(axis=1)
-        allowed = np.floor(eps * num_tokens + 1e-9)[
-            :, None
-        ]  # 0.07 * 100 is a hair above 7, 0.29 * 100 below 29
+        allowed = np.floor(eps * num_tokens + 1e-9)[:, None]  # 0.07 * 100 is a hair above 7, 0.29 * 100 below 29
         this_late = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
         later = this_late - counts
         freed = np.minimum(this_late, allowed) - np.minimum(later, allowed)

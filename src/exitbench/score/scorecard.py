@@ -153,9 +153,7 @@ class ScoreCard(_Frozen):
     def _every_null_has_a_reason(self) -> "ScoreCard":
         missing = {name for name, value in self if value is None}
         if missing != set(self.reasons):
-            raise ValueError(
-                f"null figures and reasons must match, differ in {sorted(missing ^ set(self.reasons))}"
-            )
+            raise ValueError(f"null figures and reasons must match, differ in {sorted(missing ^ set(self.reasons))}")
         return self
 
     def to_json(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """All signals of a stretch of tokens at every depth, with a bounded part of the vocabulary's numbers in memory.
 
-The readout is called on at most `CHUNK_MIB` of float32 logits: some tokens, at as many depths as fit, because matrix products
-of a few rows are slow. Signals are then computed in tiles of at most `TILE_MIB`, small enough for the processor's caches.
+The readout is called on at most `CHUNK_MIB` of float32 logits: some tokens, at as many depths as fit, because matrix
+products of a few rows are slow. Signals are then computed in tiles of at most `TILE_MIB`, small enough for the caches.
 Live at once: the tokens' final logits twice (shifted and as probabilities), one chunk of logits, and a few tiles.
 
 Shapes: L blocks, R tokens, D hidden size, V vocabulary.
@@ -47,9 +47,7 @@ def compute_signals(
     signals = {name: SIGNALS.get(name) for name in SIGNALS}
     table = {name: np.empty((num_rows, num_depths), signal.dtype) for name, signal in signals.items()}
 
-    def fill(
-        logits: torch.Tensor, depth: int, tiles: list[slice], finals: list[DepthView | None]
-    ) -> list[DepthView]:
+    def fill(logits: torch.Tensor, depth: int, tiles: list[slice], finals: list[DepthView | None]) -> list[DepthView]:
         """Fill in one depth of some tiles; return what was seen. `logits` starts at the first tile."""
         views = []
         for rows, final_view in zip(tiles, finals, strict=True):

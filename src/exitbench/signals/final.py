@@ -45,12 +45,7 @@ def logit_cosine(view: DepthView) -> torch.Tensor:
     """Cosine between the logits and the final logits; changes when a constant is added to all logits."""
     size, final = view.shifted.shape[-1], view.final
     shift, final_shift = view.top_logit.double(), final.top_logit.double()
-    product = (
-        view.logit_product
-        + shift * final.logit_sum
-        + final_shift * view.logit_sum
-        + size * shift * final_shift
-    )
+    product = view.logit_product + shift * final.logit_sum + final_shift * view.logit_sum + size * shift * final_shift
     square = view.logit_square + 2 * shift * view.logit_sum + size * shift**2
     final_square = final.logit_square + 2 * final_shift * final.logit_sum + size * final_shift**2
     return (product / (square * final_square).sqrt()).clamp(-1, 1)

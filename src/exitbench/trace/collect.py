@@ -1,9 +1,9 @@
 """Trace a model on a workload: answers or documents, one parallel pass each, all signals at every depth.
 
-On answers, prompts are generated in fixed batches and every turn of a sample is then passed once through the model, on its
-own, so that a row never depends on what else was in a batch or on where a run was interrupted. Rows are the positions whose
-next token belongs to the model's answer, its end token included. On text, rows are all positions of a document that
-have a next token.
+On answers, prompts are generated in fixed batches and every turn of a sample is then passed once through the model, on
+its own, so that a row depends neither on what else was in a batch nor on where a run was interrupted. Rows are the
+positions whose next token belongs to the model's answer, its end token included. On text, rows are all positions of a
+document that have a next token.
 """
 
 from collections.abc import Sequence
@@ -69,10 +69,7 @@ def collect(
         TraceError: `out` holds something else.
     """
     mode: Mode = options.on or ("answers" if workload.kind == "prompts" else "text")
-    if mode == "answers":
-        run = _Answers(loaded, workload, options)
-    else:
-        run = _Documents(loaded, workload, options)
+    run = _Answers(loaded, workload, options) if mode == "answers" else _Documents(loaded, workload, options)
     folder = TraceFolder(out, _manifest(loaded, workload, options, mode, command), run.samples)
     todo = [index for index in range(len(run.samples)) if not folder.is_done(index)]
     with progress.bar(f"Tracing {loaded.source.name}", len(run.samples)) as advance:
@@ -107,7 +104,7 @@ class _Answers:
     def __init__(self, loaded: LoadedModel, workload: Workload, options: TraceOptions) -> None:
         if workload.kind != "prompts":
             raise WorkloadError(
-                f"workload {workload.name!r} is plain text and asks nothing, so there are no answers to trace; use --on text"
+                f"workload {workload.name!r} is plain text and asks nothing: there are no answers to trace; use --on text"
             )
         if options.limit is not None:
             workload = workload.limited(options.limit)
@@ -117,8 +114,7 @@ class _Answers:
         self._batch_number = -1
         self._batch: list[list[list[int]]] = []
         self.samples: Sequence[SampleInfo] = [
-            SampleInfo(id=s.id, category=s.category, turns=s.turns, reference=s.reference)
-            for s in workload.samples
+            SampleInfo(id=s.id, category=s.category, turns=s.turns, reference=s.reference) for s in workload.samples
         ]
         self._refuse_too_long()
 
@@ -151,9 +147,7 @@ class _Answers:
         return context is None or len(prompt) + self._options.max_new_tokens <= context
 
     def _refuse_too_long(self) -> None:
-        lengths = {
-            s.id: len(self._prompt(s, [])) for s in self.samples if not self._fits(self._prompt(s, []))
-        }
+        lengths = {s.id: len(self._prompt(s, [])) for s in self.samples if not self._fits(self._prompt(s, []))}
         if lengths:
             worst, length = max(lengths.items(), key=lambda item: item[1])
             raise WorkloadError(
@@ -217,9 +211,7 @@ def _trace_stretch(loaded: LoadedModel, stretch: _Stretch) -> Rows:
     )
 
 
-def _manifest(
-    loaded: LoadedModel, workload: Workload, options: TraceOptions, mode: Mode, command: str
-) -> Manifest:
+def _manifest(loaded: LoadedModel, workload: Workload, options: TraceOptions, mode: Mode, command: str) -> Manifest:
     model, source, answers = loaded.model, loaded.source, mode == "answers"
     return Manifest(
         model=ModelIdentity(

@@ -15,9 +15,7 @@ def end_token_ids(model: PreTrainedModel) -> list[int]:
 
 
 @torch.inference_mode()
-def greedy_answers(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
-) -> list[list[int]]:
+def greedy_answers(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
     """Generate one answer a prompt.
 
     Args:

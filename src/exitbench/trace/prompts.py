@@ -60,8 +60,8 @@ def cut_into_documents(
 ) -> tuple[list[SampleInfo], list[list[int]]]:
     """Cut every sample's text into documents of at most `length` tokens; each counts as one prompt.
 
-    Each document starts with the tokenizer's start token if it has the habit of adding one. A rest of a single token has
-    no next token and is left out.
+    Each document starts with the tokenizer's start token if it has the habit of adding one. A rest of a single token
+    has no next token and is left out.
 
     Returns:
         The documents as samples, and their token ids.
@@ -74,12 +74,8 @@ def cut_into_documents(
         pieces = [start + ids[i : i + step] for i in range(0, len(ids), step)]
         for number, piece in enumerate(p for p in pieces if len(p) >= 2):
             text = tokenizer.decode(piece[len(start) :])
-            samples.append(
-                SampleInfo(id=f"{sample.id}/{number:05d}", category=sample.category, turns=(str(text),))
-            )
+            samples.append(SampleInfo(id=f"{sample.id}/{number:05d}", category=sample.category, turns=(str(text),)))
             documents.append(piece)
     if not documents:
-        raise WorkloadError(
-            f"workload {workload.name!r} has no text of at least two tokens; give a longer one"
-        )
+        raise WorkloadError(f"workload {workload.name!r} has no text of at least two tokens; give a longer one")
     return samples, documents

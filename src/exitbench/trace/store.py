@@ -5,7 +5,7 @@ in work. What is already there is never mixed with another identity.
 
     manifest.json            identity and circumstances
     samples.jsonl            the prompts or documents, one a line, in order
-    answers-00003.json       token ids generated for batch 3 (answers only), so that a resumed run does not generate again
+    answers-00003.json       token ids generated for batch 3 (answers only); a resumed run does not generate them again
     part-00017.parquet       the rows of sample 17
     failed-00018.json        why sample 18 has no rows
     tokens.parquet           id and text of every token id in the trace; written last
@@ -57,9 +57,7 @@ def read_manifest(path: Path) -> Manifest:
             )
         return Manifest.model_validate(content)
     except (json.JSONDecodeError, UnicodeDecodeError, pydantic.ValidationError, AttributeError) as error:
-        raise CorruptTraceError(
-            f"{file} is no manifest of a trace ({_first_line(error)}); trace again"
-        ) from error
+        raise CorruptTraceError(f"{file} is no manifest of a trace ({_first_line(error)}); trace again") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -210,21 +208,18 @@ def read_trace(path: Path, *, skip_corrupt: bool = False) -> Trace:
             except CorruptTraceError:
                 if not skip_corrupt:
                     raise
-                failures.append(
-                    Failure(sample_id=sample.id, reason=f"{part.name} is corrupt and was left out")
-                )
+                failures.append(Failure(sample_id=sample.id, reason=f"{part.name} is corrupt and was left out"))
         elif failed.is_file():
             failures.append(Failure(**json.loads(failed.read_text(encoding="utf-8"))))
         else:
             missing += 1
     if missing:
         raise TraceError(
-            f"{path} is not finished: {missing} of {len(samples)} samples are missing; run the same trace again, it resumes"
+            f"{path} is not finished: {missing} of {len(samples)} samples are missing; "
+            "run the same trace again, it resumes"
         )
     if not parts:
-        raise TraceError(
-            f"{path} has no traced sample: all {len(samples)} failed, first: {failures[0].reason}"
-        )
+        raise TraceError(f"{path} has no traced sample: all {len(samples)} failed, first: {failures[0].reason}")
     return _joined(manifest, samples, parts, tuple(failures), _read_token_strings(path))
 
 
@@ -240,9 +235,7 @@ def _joined(
         manifest=manifest,
         samples=samples,
         failures=failures,
-        sample_index=np.repeat(
-            np.array([index for index, _ in parts], np.int32), [len(r.position) for r in rows]
-        ),
+        sample_index=np.repeat(np.array([index for index, _ in parts], np.int32), [len(r.position) for r in rows]),
         turn=np.concatenate([r.turn for r in rows]),
         position=np.concatenate([r.position for r in rows]),
         input_id=np.concatenate([r.input_id for r in rows]),

@@ -101,9 +101,7 @@ def _parse_line(line: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets without end
         raise WorkloadError(f"JSON that cannot be read ({error}); expected one object") from error
     if not isinstance(row, dict):
-        raise WorkloadError(
-            f'the line holds a JSON {type(row).__name__}; expected an object such as {{"prompt": ..}}'
-        )
+        raise WorkloadError(f'the line holds a JSON {type(row).__name__}; expected an object such as {{"prompt": ..}}')
     return row
 
 

