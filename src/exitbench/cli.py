@@ -1,7 +1,7 @@
 """The command line: parse, call `exitbench.api`, print.
 
-Results go to standard output, everything else to standard error. Exit code 2 means a mistake in what was asked or given,
-with one line that says what to do; 1 means that some samples failed.
+Results go to standard output, everything else to standard error. Exit code 2 means a mistake in what was asked or
+given, with one line that says what to do; 1 means that some samples failed.
 """
 
 import json
@@ -310,7 +310,7 @@ def list_parts(
             for w in workloads
         ]
     else:
-        from exitbench.signals.compute import SIGNALS
+        from exitbench.signals import SIGNALS
 
         signals = [SIGNALS.get(name) for name in SIGNALS]
         rows = [{"name": s.name, "unit": s.unit, "meaning": s.summary} for s in signals]

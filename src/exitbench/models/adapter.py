@@ -1,8 +1,9 @@
 """Our view of a model: hidden states at every depth, and the readout at any of them.
 
-Hidden states are taken by hooks at the blocks. The readout runs the model's own code after the last block: every block
-is replaced for the call by a pass-through, the last one by a stand-in that returns the hidden state to be read. So final
-norm, projection, head, scale and soft-cap are the model's, whatever they are. It is the reference for any faster readout.
+Hidden states are taken by hooks at the blocks. The readout runs the model's own code after the last block: every
+block is replaced for the call by a pass-through, the last one by a stand-in that returns the hidden state to be read.
+So final norm, projection, head, scale and soft-cap are the model's, whatever they are. It is the reference for any
+faster readout.
 
 `output_hidden_states` is not used: its last entry is normed in most models and not in some.
 
@@ -33,7 +34,7 @@ class ModelAdapter:
     def __init__(self, model: PreTrainedModel, paths: ModulePaths | None = None) -> None:
         self.model = model
         self.paths = paths or discover(model)
-        self.blocks: list[torch.nn.Module] = list(model.get_submodule(self.paths.blocks))  # type: ignore[arg-type]
+        self.blocks = list(model.get_submodule(self.paths.blocks).children())
         accepted = inspect.signature(model.forward).parameters
         self._one_logit_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
 

@@ -35,6 +35,8 @@ class ModulePaths:
     head: str
     hidden_size: int
     """Width of the hidden state between blocks."""
+    vocab_size: int
+    """V, the number of logits."""
     block_weights: tuple[int, ...]
     """Matrix-product weights used by each block for one token, counted as they ran."""
     quirks: tuple[str, ...]
@@ -44,8 +46,9 @@ class ModulePaths:
 def probe_ids(model: PreTrainedModel, num_tokens: int = 24) -> torch.Tensor:
     """(1, T) random token ids, always the same for a vocabulary size."""
     generator = torch.Generator().manual_seed(0)
-    vocab_size = model.get_input_embeddings().weight.shape[0]
-    ids = torch.randint(vocab_size, (1, num_tokens), generator=generator)
+    embedding = model.get_input_embeddings()
+    assert isinstance(embedding, torch.nn.Embedding)
+    ids = torch.randint(embedding.num_embeddings, (1, num_tokens), generator=generator)
     return ids.to(model.device)
 
 
@@ -180,6 +183,7 @@ def discover(model: PreTrainedModel) -> ModulePaths:
         tail=tuple(name for name, _ in tail),
         head=head,
         hidden_size=seen.calls[last][-1].shape[-1],
+        vocab_size=seen.logits.shape[-1],
         block_weights=_count_block_weights(model, blocks, num_blocks, seen),
         quirks=tuple(quirks),
     )

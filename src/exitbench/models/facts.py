@@ -15,16 +15,15 @@ def model_shape(adapter: ModelAdapter) -> ModelShape:
     Attention over the context is left out, so that a score does not depend on prompt length.
     """
     model, weights = adapter.model, adapter.paths.block_weights
-    embedding = model.get_input_embeddings().weight
-    head = model.get_submodule(adapter.paths.head)
+    head = model.get_submodule(adapter.paths.head).get_parameter("weight")
     return ModelShape(
         num_blocks=adapter.num_blocks,
         hidden_size=adapter.hidden_size,
-        vocab_size=embedding.shape[0],
+        vocab_size=adapter.paths.vocab_size,
         num_parameters=sum(p.numel() for p in model.parameters()),
         block_costs=tuple(w / sum(weights) for w in weights),
         block_weights=weights,
-        head_weights=head.weight.numel(),
+        head_weights=head.numel(),
         rotary=rotary_bases(model),
     )
 

@@ -8,9 +8,9 @@ Three checks on a short probe sequence of random tokens:
 - cache: a pass in two halves with a key-value cache gives the logits of the pass in one go.
 
 Tolerance is the model's own rounding error at its dtype, measured: the same pass with every block's output changed by
-random relative errors of one unit in the last place (the last block's only, for the readout), times `SLACK` because the
-operations inside a block round too. Observed errors are 0.4 to 2 times the measured one, before the slack. Models kept in
-float64 are jittered as float32: many norms compute in float32 whatever the model's dtype.
+random relative errors of one unit in the last place (the last block's only, for the readout), times `SLACK` because
+the operations inside a block round too. Observed errors are 0.4 to 2 times the measured one, before the slack. Models
+kept in float64 are jittered as float32: many norms compute in float32 whatever the model's dtype.
 """
 
 from collections.abc import Iterator

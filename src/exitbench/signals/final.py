@@ -5,7 +5,7 @@ import math
 import torch
 
 from exitbench.signals.registry import signal
-from exitbench.signals.view import DepthView
+from exitbench.signals.view import DepthView, row_products
 
 __all__ = ["final_logprob", "final_rank", "kl_final", "logit_cosine", "logit_cosine_centred", "tv_final"]
 
@@ -16,7 +16,7 @@ def kl_final(view: DepthView) -> torch.Tensor:
     if view.final is view:
         return torch.zeros_like(view.log_normaliser)
     final = view.final
-    surprise = torch.linalg.vecdot(final.probabilities, final.shifted - view.shifted)
+    surprise = row_products(final.probabilities, final.shifted - view.shifted)
     return (surprise - final.log_normaliser + view.log_normaliser).clamp_min(0)
 
 

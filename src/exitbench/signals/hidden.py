@@ -5,7 +5,7 @@ import math
 import torch
 
 from exitbench.signals.registry import signal
-from exitbench.signals.view import DepthView
+from exitbench.signals.view import DepthView, row_products
 
 __all__ = ["hidden_cosine", "hidden_cosine_prev", "hidden_norm"]
 
@@ -27,4 +27,4 @@ def hidden_cosine_prev(view: DepthView) -> torch.Tensor:
 @signal(unit="L2 norm", low=0, high=math.inf, confidence=0, known_while_running=True)
 def hidden_norm(view: DepthView) -> torch.Tensor:
     """Euclidean norm of the hidden state."""
-    return torch.linalg.vector_norm(view.hidden, dim=-1)
+    return row_products(view.hidden, view.hidden).sqrt()

@@ -5,7 +5,7 @@ import math
 import torch
 
 from exitbench.signals.registry import signal
-from exitbench.signals.view import DepthView
+from exitbench.signals.view import DepthView, row_products
 
 __all__ = ["entropy", "margin", "target_logprob", "top1_id", "top1_prob"]
 
@@ -32,7 +32,7 @@ def margin(view: DepthView) -> torch.Tensor:
 @signal(unit="nats", low=0, high=math.inf, confidence=-1, known_while_running=True)
 def entropy(view: DepthView) -> torch.Tensor:
     """Entropy of the distribution (BranchyNet, arXiv 1709.01686)."""
-    expected = torch.linalg.vecdot(view.probabilities, view.shifted)
+    expected = row_products(view.probabilities, view.shifted)
     return (view.log_normaliser - expected).clamp_min(0)
 
 

@@ -10,7 +10,13 @@ from functools import cached_property
 
 import torch
 
-__all__ = ["DepthView"]
+__all__ = ["DepthView", "row_products"]
+
+
+def row_products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """(R,) scalar product of each row of (R, V) `a` with the same row of `b`."""
+    products: torch.Tensor = torch.linalg.vecdot(a, b)
+    return products
 
 
 class DepthView:
@@ -68,12 +74,12 @@ class DepthView:
     @cached_property
     def logit_square(self) -> torch.Tensor:
         """(R,) float64 squared norm of the shifted logits."""
-        return torch.linalg.vecdot(self.shifted, self.shifted).double()
+        return row_products(self.shifted, self.shifted).double()
 
     @cached_property
     def logit_product(self) -> torch.Tensor:
         """(R,) float64 scalar product of this depth's and the final shifted logits."""
-        return torch.linalg.vecdot(self.shifted, self.final.shifted).double()
+        return row_products(self.shifted, self.final.shifted).double()
 
     def log_probability(self, ids: torch.Tensor) -> torch.Tensor:
         """(R,) log-probability of one token id a row."""

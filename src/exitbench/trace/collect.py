@@ -19,7 +19,7 @@ from exitbench.env import environment_report, library_versions
 from exitbench.errors import WorkloadError
 from exitbench.models.load import LoadedModel
 from exitbench.progress import SILENT, Progressor
-from exitbench.signals.compute import compute_signals
+from exitbench.signals import compute_signals
 from exitbench.trace.generate import greedy_answers
 from exitbench.trace.manifest import Manifest, ModelIdentity, Settings, WorkloadIdentity
 from exitbench.trace.parts import Rows
@@ -104,7 +104,7 @@ class _Answers:
     def __init__(self, loaded: LoadedModel, workload: Workload, options: TraceOptions) -> None:
         if workload.kind != "prompts":
             raise WorkloadError(
-                f"workload {workload.name!r} is plain text and asks nothing: there are no answers to trace; use --on text"
+                f"workload {workload.name!r} is plain text and asks nothing, so nothing is answered; use --on text"
             )
         if options.limit is not None:
             workload = workload.limited(options.limit)
@@ -138,7 +138,7 @@ class _Answers:
         return stretches
 
     def _prompt(self, sample: SampleInfo, answers: Sequence[Sequence[int]]) -> list[int]:
-        texts = [str(self._loaded.tokenizer.decode(answer, skip_special_tokens=True)) for answer in answers]
+        texts = [str(self._loaded.tokenizer.decode(list(a), skip_special_tokens=True)) for a in answers]
         turns = sample.turns[: len(answers) + 1]
         return conversation_ids(self._loaded.tokenizer, turns, texts, chat=self._chat)
 

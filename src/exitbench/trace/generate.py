@@ -1,6 +1,7 @@
 """The model's own greedy answers, generated in batches with the key-value cache, by transformers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -10,7 +11,8 @@ __all__ = ["end_token_ids", "greedy_answers"]
 
 def end_token_ids(model: PreTrainedModel) -> list[int]:
     """Ids that end an answer."""
-    ends = model.generation_config.eos_token_id  # type: ignore[union-attr]
+    assert model.generation_config is not None
+    ends = model.generation_config.eos_token_id
     return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
@@ -27,7 +29,7 @@ def greedy_answers(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max
         New token ids of each prompt, up to and including the first end token.
     """
     ends = end_token_ids(model)
-    pad = model.generation_config.pad_token_id  # type: ignore[union-attr]
+    pad = model.generation_config.pad_token_id
     pad = pad if isinstance(pad, int) else ends[0] if ends else 0
     width = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), width), pad, dtype=torch.long)
@@ -35,7 +37,8 @@ def greedy_answers(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max
     for row, prompt in enumerate(prompts):
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
         mask[row, width - len(prompt) :] = 1
-    output = model.generate(
+    generate: Any = model.generate
+    output = generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
         do_sample=False,

@@ -6,9 +6,11 @@ Undefined entries (a cosine to the depth before depth 0) are null.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -37,7 +39,7 @@ class Rows:
     """Name -> (N, L + 1)."""
 
 
-def _list_column(values: NDArray[np.generic]) -> pa.ListArray:
+def _list_column(values: NDArray[np.generic]) -> pa.Array[Any]:
     num_rows, width = values.shape
     flat = values.ravel()
     missing = np.isnan(flat) if np.issubdtype(flat.dtype, np.floating) else None
@@ -48,7 +50,7 @@ def _list_column(values: NDArray[np.generic]) -> pa.ListArray:
 def write_part(path: Path, sample: SampleInfo, rows: Rows) -> None:
     """Write one sample's rows, atomically; the same rows give the same bytes."""
     num_rows = len(rows.position)
-    columns: dict[str, pa.Array] = {
+    columns: dict[str, pa.Array[Any]] = {
         "sample_id": pa.array([sample.id] * num_rows, pa.string()),
         "category": pa.array([sample.category] * num_rows, pa.string()),
     }
@@ -72,7 +74,7 @@ def read_part(path: Path, num_blocks: int) -> Rows:
         signals = {}
         for name in table.column_names:
             if pa.types.is_list(table.schema.field(name).type):
-                flat = table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+                flat = pc.list_flatten(table.column(name)).to_numpy()
                 signals[name] = flat.reshape(table.num_rows, num_blocks + 1)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -177,7 +177,9 @@ def _read_token_strings(path: Path) -> dict[int, str]:
         return {}
     try:
         table = pq.read_table(file)
-        return dict(zip(table.column("id").to_pylist(), table.column("text").to_pylist(), strict=True))
+        ids: list[Any] = table.column("id").to_pylist()
+        texts: list[Any] = table.column("text").to_pylist()
+        return dict(zip(ids, texts, strict=True))
     except (pa.ArrowException, OSError, KeyError) as error:
         raise CorruptTraceError(
             f"{file} cannot be read ({_first_line(error)}); delete it and run the trace again"
