@@ -1,0 +1,37 @@
+"""What all benchmark scripts share: text to measure on, quantiles, and the way results are printed."""
+
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from exitbench.env import environment_report
+from exitbench.models.load import LoadedModel
+from exitbench.workloads import load_workload
+
+__all__ = ["documents", "print_result", "quantiles"]
+
+
+def documents(loaded: LoadedModel, num_tokens: int, length: int = 480) -> list[list[int]]:
+    """Documents of `length` tokens from the texts of `mini`, `num_tokens` together."""
+    text = "\n\n".join(turn for sample in load_workload("mini").samples for turn in sample.turns)
+    ids = loaded.tokenizer(text, add_special_tokens=False, verbose=False).input_ids[:num_tokens]
+    return [ids[i : i + length] for i in range(0, len(ids), length)]
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """Median, smallest and largest."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def print_result(title: str, rows: Sequence[dict[str, Any]], result: dict[str, Any]) -> None:
+    """Print `rows` as a table, then `result` with the environment as one line of JSON."""
+    table = Table(*rows[0].keys(), title=title)
+    for row in rows:
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)
+    sys.stdout.write(json.dumps({"benchmark": title, **result, "environment": environment_report()}) + "\n")
