@@ -96,6 +96,8 @@ def _frontier(card: ScoreCard) -> Chart:
     if card.aes_1pct is not None and card.aes_1pct.value is not None:
         skipped = percent(card.aes_1pct.value)
         title = f"Held to 1 % changed tokens, a plain confidence threshold skips {skipped} of the blocks' work"
+        if not any(card.aes_1pct_thresholds or []):
+            title = "No confidence threshold keeps to 1 % changed tokens, so none of the blocks' work is skipped"
     return frontier_chart(card.frontier, points=points, ceiling=card.ees, title=title)
 
 

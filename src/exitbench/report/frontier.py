@@ -13,6 +13,8 @@ __all__ = ["FrontierPoint", "frontier_chart"]
 
 MAX_DISAGREEMENT = 0.25
 """Nobody wants a quarter of the tokens changed; looser thresholds would squeeze the rest of the chart."""
+_FEWEST_THRESHOLDS = 10
+"""Where fewer thresholds than this save anything below `MAX_DISAGREEMENT`, the whole curve is drawn instead."""
 _TICKS = [0, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1]
 _Row = dict[str, Any]
 
@@ -35,16 +37,16 @@ def frontier_chart(frontier: Frontier, *, points: list[FrontierPoint], ceiling: 
         ceiling: EES, drawn as a level: what a perfect detector skips at no disagreement.
         title: the chart's sentence.
     """
-    rows = _rows(frontier)
-    widest = max([MAX_DISAGREEMENT, *(point.disagreement for point in points)])
+    rows, widest = _rows(frontier), 1.0
+    near = [row for row in rows if row["disagreement"] <= MAX_DISAGREEMENT]
+    if sum(row["savings"] > 0 for row in near) >= _FEWEST_THRESHOLDS:
+        rows, widest = near, max([MAX_DISAGREEMENT, *(point.disagreement for point in points)])
     reached = [ceiling.value or 0.0, *(row["high"] or row["savings"] for row in rows)]
     top = min(1.0, 1.15 * max(reached)) or 1.0
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X(
             "disagreement:Q",
-            title="share of tokens changed (symlog scale)",
-            scale=alt.Scale(type="symlog", constant=0.003, domain=[0, widest], nice=False),
-            axis=alt.Axis(values=[tick for tick in _TICKS if tick <= widest], format=".1~%"),
+            **_disagreement_axis(widest),
         ),
         y=alt.Y(
             "savings:Q",
@@ -66,9 +68,25 @@ def frontier_chart(frontier: Frontier, *, points: list[FrontierPoint], ceiling: 
         "Each point of the curve is one threshold on the top-1 probability, chosen and measured on the same "
         "tokens; the band is the 95 % interval of the savings. Diamonds are cross-fitted, measured on other "
         "prompts than the threshold was chosen on: quote these. The dashed line is what a perfect detector "
-        f"skips with no token changed. Beyond {MAX_DISAGREEMENT:.0%} of tokens changed nothing is drawn."
+        "skips with no token changed."
+        + (f" Beyond {widest:.0%} of tokens changed nothing is drawn." if widest < 1 else "")
     )
     return finished(layers, title=title, note=note, height=320)
+
+
+def _disagreement_axis(widest: float) -> dict[str, Any]:
+    """Symlog near 0, where the operating points are; linear where the whole range has to be shown."""
+    if widest == 1:
+        return {
+            "title": "share of tokens changed",
+            "scale": alt.Scale(domain=[0, 1]),
+            "axis": alt.Axis(format=SHARE),
+        }
+    return {
+        "title": "share of tokens changed (symlog scale)",
+        "scale": alt.Scale(type="symlog", constant=0.003, domain=[0, widest], nice=False),
+        "axis": alt.Axis(values=[tick for tick in _TICKS if tick <= widest], format=".1~%"),
+    }
 
 
 def _rows(frontier: Frontier) -> list[_Row]:
@@ -78,7 +96,7 @@ def _rows(frontier: Frontier) -> list[_Row]:
     return [
         {"at": at, "savings": value, "low": low, "high": high, "disagreement": share}
         for at, value, low, high, share in columns
-        if value is not None and share is not None and share <= MAX_DISAGREEMENT
+        if value is not None and share is not None
     ]
 
 
