@@ -151,7 +151,7 @@ def test_cost_of_blocks_separates_ees_from_ees_blocks(make_trace, make_top1):
 
 
 def test_attainable_figures_stand_under_their_names(make_trace):
-    """Savings and disagreement exchanged, or detectability upside down."""
+    """Savings and disagreement exchanged, detectability upside down, or an exit before the first block."""
     top1 = [[4, 4, 4, 4], [1, 2, 3, 4]] * 500
     prob = [[0.9] * 4, [0.1] * 4] * 500
     card = score(make_trace(top1, prob=prob, prompts=np.repeat(np.arange(20), 50)), draws=DRAWS)
@@ -159,10 +159,10 @@ def test_attainable_figures_stand_under_their_names(make_trace):
         got = {key: value for key, value in figures(card).items() if key.startswith(name)}
         assert got == pytest.approx(
             {
-                name: 0.5,
+                name: 1 / 3,
                 f"{name}_disagreement": 0,
                 f"{name}_oracle": 0.5 + eps,
-                f"{name}_detectability": 0.5 / (0.5 + eps),
+                f"{name}_detectability": 1 / 3 / (0.5 + eps),
             }
         )
     # The next grid point above float32's 0.1: the loosest that leaves the undecided tokens alone.
@@ -230,10 +230,10 @@ def test_counts(typical_trace):
 
 
 def test_frontier_ends(typical_trace):
-    """Thresholds against outcomes in opposite order: 0 leaves at once, 1 hardly ever."""
+    """Thresholds against outcomes in opposite order: 0 leaves after one block, 1 hardly ever."""
     frontier = score(typical_trace, draws=DRAWS).frontier
     assert frontier.savings.at == frontier.disagreement.at
-    assert frontier.savings.value[0] == pytest.approx(1)
+    assert frontier.savings.value[0] == pytest.approx(1 - 1 / typical_trace.num_blocks)
     assert frontier.savings.value[-1] == 0
     assert frontier.savings.value == sorted(frontier.savings.value, reverse=True)
 

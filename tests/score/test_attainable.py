@@ -22,7 +22,7 @@ from exitbench.score.decided import first_match_depths, remaining_costs
 def exit_depth(prob_row, threshold):
     """The policy, token by token."""
     num_blocks = len(prob_row) - 1
-    for depth in range(num_blocks):
+    for depth in range(1, num_blocks):
         if prob_row[depth] >= threshold:
             return depth
     return num_blocks

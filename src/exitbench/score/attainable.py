@@ -1,7 +1,9 @@
 """What a plain confidence threshold attains, and what an oracle with the same licence to err would.
 
-The policy: leave at the first depth d in 0..L-1 whose top-1 probability is at least tau, else run the model
-to depth L. Everything here is gross: probes are free, which is what NES corrects.
+The policy: leave at the first depth d in 1..L-1 whose top-1 probability is at least tau, else run the model
+to depth L. Depth 0 is no probe, here as in published policies: it reads out the input token's own embedding,
+which a model with tied embeddings "predicts" with near certainty. (The oracle may use it; it is never fooled.)
+Everything here is gross: probes are free, which is what NES corrects.
 
 Cross-fitting. Prompts are dealt into five folds within category. On four folds the thresholds of `THRESHOLDS`
 are scanned from strict (infinity: never leave) to loose, and the loosest is kept such that it *and every
@@ -54,7 +56,7 @@ Floats = NDArray[np.float64]
 
 def _threshold_grid() -> Floats:
     # Near 1 what matters is 1 - tau, so the grid is logarithmic there: 20 a decade from 1e-7 (the spacing of
-    # float32 near 1) to 0.1, then steps of 0.01 down to 0, where every token leaves at depth 0.
+    # float32 near 1) to 0.1, then steps of 0.01 down to 0, where every token leaves at depth 1.
     near_one = 1 - np.logspace(-7, -1, 121)
     below = np.arange(90) / 100
     return np.unique(np.round(np.concatenate([below, near_one, [1.0]]), 9))
@@ -102,7 +104,9 @@ def threshold_totals(
         prompts: how the N rows fall into prompts.
     """
     num_blocks, num_slots = len(block_costs), len(THRESHOLDS) + 1
-    confidence = np.maximum.accumulate(top1_prob[:, :num_blocks].astype(np.float64), axis=1)
+    confidence = top1_prob[:, :num_blocks].astype(np.float64)
+    confidence[:, 0] = -np.inf
+    confidence = np.maximum.accumulate(confidence, axis=1)
     reached = np.searchsorted(THRESHOLDS, confidence, side="right")  # thresholds at or below the confidence
     slot = (prompts.row_prompt[:, None] * num_slots + reached).ravel()
     wrong = (top1_id != top1_id[:, -1:]).astype(np.int64)

@@ -50,7 +50,7 @@ def _list_column(values: NDArray[np.generic]) -> "pa.Array[Any]":
 def write_part(path: Path, sample: SampleInfo, rows: Rows) -> None:
     """Write one sample's rows, atomically; the same rows give the same bytes."""
     num_rows = len(rows.position)
-    columns: "dict[str, pa.Array[Any]]" = {
+    columns: dict[str, pa.Array[Any]] = {
         "sample_id": pa.array([sample.id] * num_rows, pa.string()),
         "category": pa.array([sample.category] * num_rows, pa.string()),
     }
