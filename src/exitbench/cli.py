@@ -29,11 +29,13 @@ __all__ = ["app", "main"]
 # torch and transformers take seconds to import, so commands import what they need.
 app = typer.Typer(
     help="How much can an LLM gain from layer-wise early exit?",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 _stdout, _stderr = Console(), Console(stderr=True)
+# The base of all that the parser says of a command line; typer gives a name only to this one of its kinds.
+_UsageError: Any = typer.BadParameter.__base__
+_INTERRUPTED = 130
 
 ModelArgument = Annotated[
     str,
@@ -107,7 +109,8 @@ def _load(
 
 def _fail_if_samples_failed(n_failed: int, n_samples: int, first_reason: str | None) -> None:
     if n_failed:
-        _stderr.print(Text(f"{n_failed} of {n_samples} samples failed; first: {first_reason}", style="red"))
+        text = f"{n_failed} of {n_samples} samples failed; first: {first_reason}"
+        _stderr.print(Text(text, style="red"), soft_wrap=True)
         raise typer.Exit(1)
 
 
@@ -151,7 +154,7 @@ def run(
         _print_json(result.card.to_json())
     else:
         _stdout.print(terminal_card(result.card))
-    _stderr.print(Text(f"report: {result.report.resolve()}"))
+    _stderr.print(Text(f"report: {result.report.resolve()}"), soft_wrap=True)
     failures = api.read_trace(result.folder / "trace").failures if result.card.n_failed else ()
     _fail_if_samples_failed(
         len(failures), len(failures) + result.card.n_prompts, failures[0].reason if failures else None
@@ -203,7 +206,8 @@ def trace(
     if as_json:
         _print_json(summary)
     else:
-        _stdout.print(Text(f"{traced.num_tokens} tokens of {len(traced.samples)} samples in {folder.resolve()}"))
+        text = f"{traced.num_tokens} tokens of {len(traced.samples)} samples in {folder.resolve()}"
+        _stdout.print(Text(text), soft_wrap=True)
     first = traced.failures[0].reason if traced.failures else None
     _fail_if_samples_failed(len(traced.failures), len(traced.samples), first)
 
@@ -355,10 +359,20 @@ def _options(
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
     try:
-        app()
-    except ExitbenchError as error:
-        _stderr.print(Text("error: ", style="bold red") + Text(str(error)), soft_wrap=True)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "exitbench"
+        _complain(f"{' '.join(error.format_message().split())} See '{command} --help'")
         sys.exit(2)
-    except KeyboardInterrupt:
+    except ExitbenchError as error:
+        _complain(str(error))
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
         _stderr.print("interrupted; the same command resumes")
-        sys.exit(130)
+    sys.exit(code)
+
+
+def _complain(message: str) -> None:
+    _stderr.print(Text("error: ", style="bold red") + Text(message), soft_wrap=True)

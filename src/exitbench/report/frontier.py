@@ -1,7 +1,7 @@
 """The frontier chart: what a confidence threshold saves against what it changes."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
@@ -16,6 +16,7 @@ MAX_DISAGREEMENT = 0.25
 _FEWEST_THRESHOLDS = 10
 """Where fewer thresholds than this save anything below `MAX_DISAGREEMENT`, the whole curve is drawn instead."""
 _TICKS = [0, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1]
+_AT_AXIS = 0.003
 _Row = dict[str, Any]
 
 
@@ -54,7 +55,6 @@ def frontier_chart(frontier: Frontier, *, points: list[FrontierPoint], ceiling: 
             axis=alt.Axis(format=SHARE),
             scale=alt.Scale(domain=[0, top], nice=False),
         ),
-        order="at:Q",
     )
     layers = [base.mark_area(style="band").encode(y="low:Q", y2="high:Q")] if has_band(frontier.savings) else []
     tips = [
@@ -62,8 +62,8 @@ def frontier_chart(frontier: Frontier, *, points: list[FrontierPoint], ceiling: 
         number_tip("disagreement", "tokens changed", ".2%"),
         number_tip("savings", "work skipped", ".1%"),
     ]
-    layers += [base.mark_line(), base.mark_point(size=60, opacity=0).encode(tooltip=tips)]
-    layers += _ceiling_layers(ceiling) + _point_layers(points, top=top)
+    layers += [base.mark_line().encode(order="at:Q"), base.mark_point(size=60, opacity=0).encode(tooltip=tips)]
+    layers += _ceiling_layers(ceiling) + _point_layers(points)
     note = (
         "Each point of the curve is one threshold on the top-1 probability, chosen and measured on the same "
         "tokens; the band is the 95 % interval of the savings. Diamonds are cross-fitted, measured on other "
@@ -110,7 +110,7 @@ def _ceiling_layers(ceiling: Figure) -> list[alt.Chart]:
     return [rule, text.encode(x="disagreement:Q", y="savings:Q", text="label:N")]
 
 
-def _point_layers(points: list[FrontierPoint], *, top: float) -> list[alt.Chart]:
+def _point_layers(points: list[FrontierPoint]) -> list[alt.Chart]:
     layers = []
     for number, point in enumerate(points):
         row = {
@@ -124,10 +124,11 @@ def _point_layers(points: list[FrontierPoint], *, top: float) -> list[alt.Chart]
             number_tip("disagreement", "tokens really changed", ".2%"),
         ]
         mark = base.mark_point(style="marked", shape="diamond", filled=True, size=110).encode(tooltip=tips)
-        # Labels of coinciding points (at 0 above all) stand one beyond the other; of high points, beneath.
+        # The curve rises to the right, so labels stand on the left; at the axis there is no room there. Labels of
+        # coinciding points (at 0 above all) stand one beyond the other.
         away = 15 * sum(_is_close(point, other) for other in points[:number])
-        below = point.savings > 0.4 * top
-        text = base.mark_text(style="label", align="left", dx=9, dy=17 + away if below else -9 - away)
+        side: Literal["left", "right"] = "left" if point.disagreement < _AT_AXIS else "right"
+        text = base.mark_text(style="label", align=side, dx=9 if side == "left" else -9, dy=-9 - away)
         layers += [mark, text.encode(text="label:N")]
     return layers
 
