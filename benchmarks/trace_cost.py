@@ -1,7 +1,7 @@
 """What does recording every signal at every depth cost, in plain forward passes of the same tokens?
 
-Measured in turns in one process: the plain forward pass with its final logits, the trace (hidden states, readout and all
-signals at every depth), and a naive loop over depths that computes five signals with one library call each.
+Measured in turns in one process: the plain forward pass with its final logits, the trace (hidden states, readout and
+all signals at every depth), and a naive loop over depths that computes five signals with one library call each.
 """
 
 import argparse
@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 import torch
-from common import documents, print_result, quantiles
 
+from common import documents, print_result, quantiles
 from exitbench.models.load import LoadedModel, load
 from exitbench.signals import SIGNALS, compute_signals
 
@@ -63,7 +63,8 @@ def main() -> None:
     loaded = load(arguments.model, dtype=arguments.dtype)
     times = measure(loaded, arguments.tokens, arguments.repeats)
     ratios = {
-        name: quantiles([t / p for t, p in zip(times[name], times["plain"], strict=True)]) for name in ("trace", "naive")
+        name: quantiles([t / p for t, p in zip(times[name], times["plain"], strict=True)])
+        for name in ("trace", "naive")
     }
     num_signals = {"plain": 0, "trace": len(SIGNALS), "naive": 5}
     rows = [

@@ -362,7 +362,8 @@ def main() -> None:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx else "exitbench"
-        _complain(f"{' '.join(error.format_message().split())} See '{command} --help'")
+        message = " ".join(error.format_message().split()).rstrip(".")
+        _complain(f"{message}; see '{command} --help'")
         sys.exit(2)
     except ExitbenchError as error:
         _complain(str(error))

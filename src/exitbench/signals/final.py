@@ -44,18 +44,16 @@ def final_rank(view: DepthView) -> torch.Tensor:
 def logit_cosine(view: DepthView) -> torch.Tensor:
     """Cosine between the logits and the final logits; changes when a constant is added to all logits."""
     size, final = view.shifted.shape[-1], view.final
-    shift, final_shift = view.top_logit.double(), final.top_logit.double()
-    product = view.logit_product + shift * final.logit_sum + final_shift * view.logit_sum + size * shift * final_shift
-    square = view.logit_square + 2 * shift * view.logit_sum + size * shift**2
-    final_square = final.logit_square + 2 * final_shift * final.logit_sum + size * final_shift**2
-    return (product / (square * final_square).sqrt()).clamp(-1, 1)
+    mean, final_mean = view.top_logit + view.shifted_mean, final.top_logit + final.shifted_mean
+    # Pythagoras: the part along the constant vector, and the centred rest.
+    product = view.centred_product + size * mean * final_mean
+    square = view.centred_square + size * mean**2
+    final_square = final.centred_square + size * final_mean**2
+    return (product / (square.sqrt() * final_square.sqrt())).clamp(-1, 1)
 
 
 @signal(unit="cosine", low=-1, high=1, confidence=0, known_while_running=False)
 def logit_cosine_centred(view: DepthView) -> torch.Tensor:
     """Cosine between the logits and the final logits, each minus its mean over the vocabulary."""
-    size, final = view.shifted.shape[-1], view.final
-    product = view.logit_product - view.logit_sum * final.logit_sum / size
-    square = view.logit_square - view.logit_sum**2 / size
-    final_square = final.logit_square - final.logit_sum**2 / size
-    return (product / (square * final_square).sqrt()).clamp(-1, 1)
+    norms = view.centred_square.sqrt() * view.final.centred_square.sqrt()
+    return (view.centred_product / norms).clamp(-1, 1)

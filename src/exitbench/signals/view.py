@@ -67,19 +67,24 @@ class DepthView:
         return -self.at(self.probabilities, self.top_id).log()
 
     @cached_property
-    def logit_sum(self) -> torch.Tensor:
-        """(R,) float64 sum of the shifted logits."""
-        return self.shifted.sum(-1).double()
+    def shifted_mean(self) -> torch.Tensor:
+        """(R,) mean of the shifted logits over the vocabulary."""
+        return self.shifted.mean(-1)
 
     @cached_property
-    def logit_square(self) -> torch.Tensor:
-        """(R,) float64 squared norm of the shifted logits."""
-        return row_products(self.shifted, self.shifted).double()
+    def centred(self) -> torch.Tensor:
+        """(R, V) logits minus the row's mean."""
+        return self.shifted - self.shifted_mean[:, None]
 
     @cached_property
-    def logit_product(self) -> torch.Tensor:
-        """(R,) float64 scalar product of this depth's and the final shifted logits."""
-        return row_products(self.shifted, self.final.shifted).double()
+    def centred_square(self) -> torch.Tensor:
+        """(R,) squared norm of the centred logits."""
+        return row_products(self.centred, self.centred)
+
+    @cached_property
+    def centred_product(self) -> torch.Tensor:
+        """(R,) scalar product of this depth's and the final centred logits."""
+        return row_products(self.centred, self.final.centred)
 
     def log_probability(self, ids: torch.Tensor) -> torch.Tensor:
         """(R,) log-probability of one token id a row."""

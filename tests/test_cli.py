@@ -1,0 +1,464 @@
+"""The command line as its users meet it: files, exit codes, and what goes to which stream."""
+
+import errno
+import io
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+import typer
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertForMaskedLM
+
+from exitbench import __version__
+from exitbench.cli import app, main
+from exitbench.models.toy import byte_tokenizer, save_toy
+from exitbench.trace import collect
+
+NUM_PROMPTS = 12
+OPTIONS_OF_A_TRACE = {
+    *("--workload", "--on", "--limit", "--max-new-tokens", "--chat-template", "--no-chat-template", "--dtype"),
+    *("--device", "--attention", "--readout", "--revision", "--trust-remote-code", "--out", "--seed", "--json"),
+    "--quiet",
+}
+OPTIONS = {
+    "run": OPTIONS_OF_A_TRACE,
+    "trace": OPTIONS_OF_A_TRACE,
+    "score": {"--skip-corrupt", "--no-skip-corrupt", "--seed", "--json"} - {"--no-skip-corrupt"},
+    "report": {"--out", "--skip-corrupt", "--seed"},
+    "check": {"--all", "--dtype", "--device", "--attention", "--revision", "--trust-remote-code", "--json", "--quiet"},
+    "list": {"--json"},
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+def exitbench(*arguments):
+    """Run the command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = ["exitbench", *map(str, arguments)]
+    with (
+        patch.object(sys, "argv", argv),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as stop,
+    ):
+        main()
+    return Outcome(code=stop.value.code or 0, out=out.getvalue(), err=err.getvalue())
+
+
+def contents(folder):
+    """Name -> bytes of every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_refused(outcome, *words):
+    """Exit code 2, nothing on standard output, one line that starts with "error:" and holds `words`."""
+    assert (outcome.code, outcome.out) == (2, ""), outcome
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("error: "), line
+    for word in words:
+        assert word in line, (word, line)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a toy model, prompts, and a finished run on them."""
+    folder = tmp_path_factory.mktemp("cli")
+    torch.set_num_threads(1)
+    save_toy(folder / "toy")
+    categories = ("chat", "maths", "code")
+    rows = [
+        {"id": f"p{i}", "category": categories[i % 3], "prompt": f"Question number {i}?"} for i in range(NUM_PROMPTS)
+    ]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    outcome = exitbench(*run_arguments(folder), "--out", folder / "finished", "--json")
+    assert outcome.code == 0, outcome
+    (folder / "stdout.json").write_text(outcome.out)
+    return folder
+
+
+def run_arguments(place, command="run", model="toy"):
+    return (command, place / model, "--workload", place / "prompts.jsonl", "--max-new-tokens", "6", "--quiet")
+
+
+@pytest.fixture
+def finished(place, tmp_path):
+    """A copy of the finished run, to be damaged."""
+    return Path(shutil.copytree(place / "finished", tmp_path / "finished"))
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """A working folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
+# What works.
+
+
+def test_run_leaves_trace_score_card_and_report(place):
+    """A run that forgets one of its results, or that prints another score than it saves."""
+    folder = place / "finished"
+    assert {path.name for path in folder.iterdir()} == {"trace", "score.json", "card.md", "report.html"}
+    printed = json.loads((place / "stdout.json").read_text())
+    assert printed == json.loads((folder / "score.json").read_text())
+    assert printed["ees"].keys() == {"value", "low", "high", "n_tokens", "n_prompts"}
+    assert printed["n_prompts"] == NUM_PROMPTS
+    assert printed["command"].startswith("exitbench run ")
+    assert len(list((folder / "trace").glob("part-*.parquet"))) == NUM_PROMPTS
+
+
+def test_run_prints_a_card_for_people(place, tmp_path):
+    """A run without --json that says nothing, or hides where the report is (long paths used to be broken)."""
+    outcome = exitbench(*run_arguments(place), "--limit", "3", "--out", tmp_path / ("deep" * 20))
+    assert outcome.code == 0
+    assert "EES*" in outcome.out
+    assert f"report: {tmp_path / ('deep' * 20) / 'report.html'}\n" in outcome.err
+
+
+def test_default_folder_is_named_after_model_and_workload(place, tmp_path):
+    """Results of different models that land in one folder."""
+    assert exitbench(*run_arguments(place), "--limit", "3").code == 0
+    assert (tmp_path / "exitbench-out" / "toy-prompts" / "report.html").is_file()
+
+
+def test_run_again_resumes_and_changes_nothing(place, finished):
+    """A second run that traces anew, or scores differently."""
+    before = contents(finished)
+    with patch.object(collect, "_trace_sample", side_effect=AssertionError("traced again")):
+        outcome = exitbench(*run_arguments(place), "--out", finished, "--json")
+    assert outcome.code == 0, outcome
+    assert contents(finished / "trace") == contents(place / "finished" / "trace")
+    assert contents(finished)["score.json"] == before["score.json"]
+
+
+def test_interrupted_run_resumes_to_the_same_score(place, tmp_path):
+    """Control-C that prints a traceback, or rows that depend on where a run was cut."""
+    real, calls = collect._trace_sample, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with patch.object(collect, "_trace_sample", interrupted):
+        outcome = exitbench(*run_arguments(place), "--out", tmp_path / "out")
+    assert (outcome.code, outcome.out) == (130, "")
+    assert outcome.err == "interrupted; the same command resumes\n"
+    unfinished = exitbench("score", tmp_path / "out")
+    assert_refused(unfinished, f"{NUM_PROMPTS - 4} of {NUM_PROMPTS} samples are missing", "resumes")
+    assert exitbench(*run_arguments(place), "--out", tmp_path / "out").code == 0
+    parts, expected = contents(tmp_path / "out" / "trace"), contents(place / "finished" / "trace")
+    assert {n: b for n, b in parts.items() if n != "manifest.json"} == {
+        n: b for n, b in expected.items() if n != "manifest.json"
+    }
+
+
+def test_trace_says_what_it_traced(place, tmp_path):
+    """A trace summary that cannot be used by a program, or counts other samples than it stored."""
+    outcome = exitbench(*run_arguments(place, "trace"), "--limit", "6", "--out", tmp_path / "t", "--json")
+    summary = json.loads(outcome.out)
+    assert outcome.code == 0
+    assert summary.keys() == {"trace", "n_tokens", "n_samples", "failures"}
+    assert (summary["n_samples"], summary["failures"]) == (6, [])
+    assert summary["trace"] == str(tmp_path / "t")
+    again = exitbench(*run_arguments(place, "trace"), "--limit", "6", "--out", tmp_path / "t")
+    assert again.out == f"{summary['n_tokens']} tokens of 6 samples in {tmp_path / 't'}\n"
+
+
+def test_trace_a_plain_text(place, tmp_path):
+    """A text file that is answered instead of read, or cut into no documents."""
+    (tmp_path / "book.txt").write_text("It was a dark and stormy night. " * 40)
+    arguments = ("--workload", tmp_path / "book.txt", "--out", tmp_path / "t", "--json", "--quiet")
+    outcome = exitbench("trace", place / "toy", *arguments)
+    assert outcome.code == 0, outcome
+    assert json.loads(outcome.out)["n_samples"] == 3
+    card = json.loads(exitbench("score", tmp_path / "t", "--json").out)
+    assert card["settings"]["on"] == "text"
+    assert card["loop_share"] is None
+    assert card["loop_share_reason"]
+
+
+def test_score_of_a_run_or_its_trace_is_the_saved_one(place):
+    """A score that depends on which folder is named, or on when it is computed."""
+    saved = json.loads((place / "finished" / "score.json").read_text())
+    for folder in (place / "finished", place / "finished" / "trace"):
+        outcome = exitbench("score", folder, "--json")
+        assert (outcome.code, outcome.err) == (0, "")
+        assert json.loads(outcome.out) == saved
+    several = json.loads(exitbench("score", place / "finished", place / "finished", "--json").out)
+    assert several == [saved, saved]
+    assert saved["verdict"][:8] in exitbench("score", place / "finished").out
+
+
+def test_seed_changes_intervals_and_nothing_else(place):
+    """A seed that is ignored, or one that moves a point estimate."""
+    saved = json.loads((place / "finished" / "score.json").read_text())
+    other = json.loads(exitbench("score", place / "finished", "--seed", "1", "--json").out)
+    assert other["seed"] == 1
+    assert other["ees"]["value"] == saved["ees"]["value"]
+    assert other["decided"]["low"] != saved["decided"]["low"]
+
+
+def test_report_on_folders_and_saved_scores(place, tmp_path):
+    """A report that needs a trace where a saved score is given, or fetches something from elsewhere."""
+    finished = place / "finished"
+    outcome = exitbench("report", finished, finished / "score.json", "--out", tmp_path / "page.html")
+    assert (outcome.code, outcome.out) == (0, f"{tmp_path / 'page.html'}\n")
+    page = (tmp_path / "page.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.count("EES 0.") >= 2
+
+
+def test_check_shows_the_proof(place):
+    """A check that hides a failure behind exit code 0, or prints another form than documented."""
+    outcome = exitbench("check", place / "toy", "--json", "--quiet")
+    document = json.loads(outcome.out)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert document["paths"]["blocks"] == "model.layers"
+    assert [row["name"] for row in document["checks"]] == ["readout", "chain", "cache"]
+    assert all(row["passed"] and row["error"] <= row["tolerance"] for row in document["checks"])
+    assert "model.layers" in exitbench("check", place / "toy", "--quiet").out
+
+
+def test_check_of_a_broken_view_fails(place):
+    """A failed proof that exits with 0."""
+    with patch("exitbench.models.validate.SLACK", -1.0):
+        assert exitbench("check", place / "toy", "--quiet").code == 1
+        refused = exitbench(*run_arguments(place), "--out", place / "never")
+    assert_refused(refused, "LlamaForCausalLM is refused", "exitbench check")
+    assert not (place / "never").exists()
+
+
+def test_check_all_covers_the_promised_architectures():
+    """An architecture that drops out of the matrix, or one that no longer passes."""
+    outcome = exitbench("check", "--all", "--json")
+    rows = json.loads(outcome.out)
+    assert outcome.code == 0
+    assert {row["model_type"] for row in rows} >= {"llama", "gemma3_text", "gpt2", "gpt_neox", "opt"}
+    assert all(row == {"model_type": row["model_type"], "passed": True, "reason": None} for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("models", "smollm2-135m-instruct"), ("workloads", "mini"), ("signals", "top1_id")]
+)
+def test_list(kind, name):
+    """A registry that the command line cannot show."""
+    outcome = exitbench("list", kind, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert name in [row["name"] for row in json.loads(outcome.out)]
+    assert name in exitbench("list", kind).out
+
+
+def test_options_are_frozen():
+    """An option that appears, disappears or is renamed without anybody deciding so."""
+    commands = typer.main.get_command(app).commands
+    found = {
+        name: {flag for p in command.params for flag in (*p.opts, *p.secondary_opts) if flag.startswith("--")}
+        for name, command in commands.items()
+    }
+    assert {name: flags - {"--help"} for name, flags in found.items()} == OPTIONS
+
+
+def test_help_and_version():
+    """No arguments that end in an error instead of the help."""
+    assert exitbench().out == exitbench("--help").out != ""
+    assert exitbench("--version").out == f"{__version__}\n"
+
+
+def test_python_m_exitbench():
+    """A package that cannot be run as a module, or loses exit codes on the way."""
+
+    def run(*arguments):
+        return subprocess.run([sys.executable, "-m", "exitbench", *arguments], capture_output=True, text=True)
+
+    assert run("--version").stdout == f"{__version__}\n"
+    failed = run("score", "nowhere")
+    assert_refused(Outcome(code=failed.returncode, out=failed.stdout, err=failed.stderr), "nowhere holds no result")
+
+
+# What does not.
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--max-new-tokens", "0"), ("--max-new-tokens is 0", "at least 1")),
+        (("--max-new-tokens", "many"), ("--max-new-tokens", "exitbench run --help")),
+        (("--limit", "0"), ("--limit is 0",)),
+        (("--on", "thin air"), ("--on", "'answers'")),
+        (("--dtype", "float64"), ("--dtype", "'float32'")),
+        (("--device", "abacus"), ("device 'abacus'", "--device cpu")),
+        (("--attention", "telepathy"), ("telepathy",)),
+        (("--readout", "tuned:nowhere"), ("--readout", "'logit'")),
+        (("--revision", "main"), ("--revision 'main'", "not a hub id")),
+        (("--workload", "minni"), ("unknown workload 'minni'", "did you mean 'mini'")),
+        (("--workload", "missing.jsonl"), ("missing.jsonl",)),
+        (("--sead", "1"), ("--sead", "--seed")),
+    ],
+)
+def test_wrong_option_is_refused(place, tmp_path, options, words):
+    """A mistake that costs a traceback, a screen of help, or a folder that looks like a result."""
+    assert_refused(exitbench(*run_arguments(place), "--out", tmp_path / "out", *options), *words)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", ("bad.jsonl is empty",)),
+        ('{"prompt": "one"}\n{"prompt": \n', ("bad.jsonl:2:", "not JSON")),
+        ('{"prompt": "one"}\n\n{"prompt": "two"}\n', ("bad.jsonl:2:", "blank")),
+        ('{"prompt": "one"}\n["two"]\n', ("bad.jsonl:2:", "expected an object")),
+        ('{"prompt": "one", "catgory": "chat"}\n', ("bad.jsonl:1:", "did you mean 'category'")),
+        ('{"prompt": "' + "long " * 600 + '"}\n', ("context of 2048 tokens", "'1'")),
+    ],
+)
+def test_bad_workload_is_refused_with_its_line(place, tmp_path, content, words):
+    """A malformed file that is read in part, or a prompt that is cut off in silence."""
+    (tmp_path / "bad.jsonl").write_text(content)
+    outcome = exitbench(*run_arguments(place), "--workload", tmp_path / "bad.jsonl", "--out", tmp_path / "out")
+    assert_refused(outcome, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_answers_to_a_plain_text_are_refused(place, tmp_path):
+    """A book taken for one long question."""
+    (tmp_path / "book.txt").write_text("It was a dark and stormy night.")
+    outcome = exitbench(
+        *run_arguments(place), "--workload", tmp_path / "book.txt", "--on", "answers", "--out", tmp_path / "out"
+    )
+    assert_refused(outcome, "'book'", "--on text")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_model_is_refused(place):
+    """A typing error that is looked up on the hub for minutes."""
+    assert_refused(exitbench("trace", "smollm2", "--quiet"), "unknown model 'smollm2'", "smollm2-135m-instruct")
+    assert_refused(exitbench("trace", place, "--quiet"), "no config.json")
+    assert_refused(exitbench("trace", place / "prompts.jsonl", "--quiet"), "is not a model")
+
+
+def test_unknown_architecture_is_refused(place, tmp_path):
+    """An architecture that ends in a traceback of transformers."""
+    folder = Path(shutil.copytree(place / "toy", tmp_path / "odd"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "frobnicator", "architectures": ["Frob"]}))
+    assert_refused(exitbench("run", folder, "--quiet", "--out", tmp_path / "out"), "'frobnicator'", "transformers")
+    assert not (tmp_path / "out").exists()
+
+
+def test_encoder_is_refused(tmp_path):
+    """A BERT scored as if it generated from left to right."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    BertForMaskedLM(BertConfig(vocab_size=259, **sizes)).save_pretrained(tmp_path / "bert")
+    byte_tokenizer().save_pretrained(tmp_path / "bert")
+    assert_refused(exitbench("check", tmp_path / "bert", "--quiet"), "not a causal language model")
+
+
+def test_other_identity_is_refused_and_left_alone(place, finished):
+    """Rows of two measurements mixed in one folder, or the older one overwritten."""
+    before = contents(finished)
+    outcome = exitbench(*run_arguments(place), "--max-new-tokens", "7", "--out", finished)
+    assert_refused(outcome, "another trace", "max_new_tokens (6 there, 7 now)", "--out")
+    assert contents(finished) == before
+
+
+def test_foreign_folder_is_refused(place, tmp_path):
+    """A trace written among somebody's own files."""
+    (tmp_path / "thesis.tex").write_text("dear")
+    assert_refused(exitbench(*run_arguments(place, "trace"), "--out", tmp_path), "holds no trace", "--out")
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_corrupt_part_is_named_and_can_be_left_out(finished):
+    """A damaged part that is scored, dropped in silence, or that makes all others useless."""
+    part = finished / "trace" / "part-00003.parquet"
+    part.write_bytes(part.read_bytes()[:200])
+    assert_refused(exitbench("score", finished), "part-00003.parquet", "--skip-corrupt")
+    assert_refused(exitbench("report", finished, "--out", "page.html"), "part-00003.parquet")
+    outcome = exitbench("score", finished, "--skip-corrupt", "--json")
+    card = json.loads(outcome.out)
+    assert outcome.code == 1
+    assert (card["n_prompts"], card["n_failed"]) == (NUM_PROMPTS - 1, 1)
+    assert (
+        outcome.err == f"1 of {NUM_PROMPTS} samples failed; first: part-00003.parquet is corrupt and was left out\n"
+    )
+
+
+def test_non_finite_logits_fail_their_sample_alone(place, tmp_path):
+    """A NaN that ends the run, is scored as a number, or spoils the samples beside it."""
+    folder = save_toy(tmp_path / "neox", "gpt_neox")  # embedding and head are not tied, so only the input is hit
+    weights = load_file(folder / "model.safetensors")
+    poisoned = byte_tokenizer().convert_tokens_to_ids("z")
+    weights["gpt_neox.embed_in.weight"][poisoned] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    rows = [{"id": str(i), "text": f"A text without that letter, number {i}."} for i in range(3)]
+    rows[1]["text"] = "A text that says zebra."
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ("--workload", tmp_path / "texts.jsonl", "--out", tmp_path / "out", "--quiet", "--json")
+    outcome = exitbench("run", folder, *arguments)
+    card = json.loads(outcome.out)
+    assert outcome.code == 1
+    assert "1 of 3 samples failed; first: logits are not finite at depth 0, position 17" in outcome.err
+    assert (card["n_prompts"], card["n_failed"]) == (2, 1)
+    assert (tmp_path / "out" / "report.html").exists()
+    traced = exitbench("trace", folder, *arguments[:2], "--out", tmp_path / "out" / "trace", "--quiet", "--json")
+    assert traced.code == 1
+    assert [failure["sample_id"] for failure in json.loads(traced.out)["failures"]] == ["1/00000"]
+
+
+def test_full_disk_leaves_nothing_half_written(place, tmp_path):
+    """A full disk that ends in a traceback, a half part that a later run takes for whole, or litter."""
+    num_writes = 0
+
+    def full_after_six(_descriptor):
+        nonlocal num_writes
+        num_writes += 1
+        if num_writes > 6:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with patch("exitbench.files.os.fsync", full_after_six):
+        outcome = exitbench(*run_arguments(place), "--out", tmp_path / "out")
+    assert_refused(outcome, "cannot write", "No space left on device", "free some space")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.name.endswith(".tmp")]
+    assert len(list((tmp_path / "out" / "trace").glob("part-*.parquet"))) == 3
+    assert exitbench(*run_arguments(place), "--out", tmp_path / "out").code == 0
+    for part in (place / "finished" / "trace").glob("part-*.parquet"):
+        assert (tmp_path / "out" / "trace" / part.name).read_bytes() == part.read_bytes()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "not JSON", '{"schema_version": 1}', '{"schema_version": 99}'])
+def test_report_on_what_is_no_result_is_refused(tmp_path, content):
+    """Any JSON file taken for a score, or a report written about nothing."""
+    (tmp_path / "score.json").write_text(content)
+    assert_refused(exitbench("report", tmp_path / "score.json", "--out", tmp_path / "page.html"))
+    assert_refused(exitbench("report", tmp_path, "--out", tmp_path / "page.html"), "holds no result")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_report_that_cannot_be_written_is_refused(place, tmp_path):
+    """A report into a place that is no folder: a traceback after all the work."""
+    (tmp_path / "file").write_text("")
+    assert_refused(exitbench("report", place / "finished", "--out", tmp_path / "file" / "page.html"), "cannot write")
+
+
+def test_manifest_of_another_schema_is_refused(finished):
+    """A trace of a later version read as if it were of this one."""
+    manifest = finished / "trace" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    assert_refused(exitbench("score", finished), "schema version 2", "upgrade")
