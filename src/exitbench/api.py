@@ -53,6 +53,7 @@ class Run:
     """What the main job leaves in its folder."""
 
     folder: Path
+    trace: Trace
     card: ScoreCard
     report: Path
 
@@ -149,4 +150,4 @@ def run(
     write_json(folder / "score.json", card.to_json())
     write_text(folder / "card.md", markdown_card(card))
     page = write_report([Result(card=card, trace=traced)], folder / "report.html")
-    return Run(folder=folder, card=card, report=page)
+    return Run(folder=folder, trace=traced, card=card, report=page)
