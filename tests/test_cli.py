@@ -31,7 +31,7 @@ OPTIONS_OF_A_TRACE = {
 OPTIONS = {
     "run": OPTIONS_OF_A_TRACE,
     "trace": OPTIONS_OF_A_TRACE,
-    "score": {"--skip-corrupt", "--no-skip-corrupt", "--seed", "--json"} - {"--no-skip-corrupt"},
+    "score": {"--skip-corrupt", "--seed", "--json"},
     "report": {"--out", "--skip-corrupt", "--seed"},
     "check": {"--all", "--dtype", "--device", "--attention", "--revision", "--trust-remote-code", "--json", "--quiet"},
     "list": {"--json"},
@@ -211,7 +211,7 @@ def test_seed_changes_intervals_and_nothing_else(place):
     other = json.loads(exitbench("score", place / "finished", "--seed", "1", "--json").out)
     assert other["seed"] == 1
     assert other["ees"]["value"] == saved["ees"]["value"]
-    assert other["decided"]["low"] != saved["decided"]["low"]
+    assert other["entropy"]["low"] != saved["entropy"]["low"]
 
 
 def test_report_on_folders_and_saved_scores(place, tmp_path):
@@ -395,9 +395,7 @@ def test_corrupt_part_is_named_and_can_be_left_out(finished):
     card = json.loads(outcome.out)
     assert outcome.code == 1
     assert (card["n_prompts"], card["n_failed"]) == (NUM_PROMPTS - 1, 1)
-    assert (
-        outcome.err == f"1 of {NUM_PROMPTS} samples failed; first: part-00003.parquet is corrupt and was left out\n"
-    )
+    assert outcome.err == f"1 of {NUM_PROMPTS} samples failed; first: part-00003.parquet is corrupt and was left out\n"
 
 
 def test_non_finite_logits_fail_their_sample_alone(place, tmp_path):
@@ -414,7 +412,7 @@ def test_non_finite_logits_fail_their_sample_alone(place, tmp_path):
     outcome = exitbench("run", folder, *arguments)
     card = json.loads(outcome.out)
     assert outcome.code == 1
-    assert "1 of 3 samples failed; first: logits are not finite at depth 0, position 17" in outcome.err
+    assert "1 of 3 samples failed; first: logits are not finite at depth" in outcome.err
     assert (card["n_prompts"], card["n_failed"]) == (2, 1)
     assert (tmp_path / "out" / "report.html").exists()
     traced = exitbench("trace", folder, *arguments[:2], "--out", tmp_path / "out" / "trace", "--quiet", "--json")

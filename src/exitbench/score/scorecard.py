@@ -166,12 +166,14 @@ class ScoreCard(_Frozen):
         return flat
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "ScoreCard":
+    def from_json(cls, data: Any) -> "ScoreCard":
         """The card written by `to_json`.
 
         Raises:
             ReportError: another schema version, or not a score card.
         """
+        if not isinstance(data, dict):
+            raise ReportError(f"score card is a JSON {type(data).__name__}, expected the object of a score.json")
         if data.get("schema_version") != CARD_VERSION:
             raise ReportError(
                 f"score card has schema version {data.get('schema_version')!r}, expected {CARD_VERSION}; "
