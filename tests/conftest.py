@@ -1,12 +1,15 @@
-"""Fixtures shared by every package: constructed traces, for which no model is needed."""
+"""Fixtures shared by every package: constructed traces, for which no model is needed, and variants of toy models."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from exitbench.models.shape import ModelShape
+from exitbench.models.toy import TOY_FAMILIES, byte_tokenizer
 from exitbench.trace.manifest import Manifest, ModelIdentity, Settings, WorkloadIdentity
 from exitbench.trace.table import Failure, SampleInfo, Trace
 
@@ -190,6 +193,37 @@ def simulate_top1(
     top1 = np.where(columns >= depths[:, None], final[:, None], top1)
     before = columns == depths[:, None] - 1
     return np.where(before, (final[:, None] + 1) % vocabulary, top1)
+
+
+def build_toy(
+    family: str, *, num_blocks: int = 3, dtype: torch.dtype = torch.float32, std: float | None = 0.25, **changes: Any
+) -> PreTrainedModel:
+    """A toy model with changes to its config, which `toy_model` does not offer.
+
+    Args:
+        family: a key of `TOY_FAMILIES`, or another model type, whose sizes are then all in `changes`.
+        num_blocks: L.
+        dtype: dtype of the weights.
+        std: scale of all matrices; None for transformers' own initialisation.
+        changes: settings of the config.
+    """
+    sizes = {"layers": "num_hidden_layers"} | TOY_FAMILIES.get(family, {})
+    sizes[sizes.pop("layers")] = num_blocks
+    special = {"vocab_size": len(byte_tokenizer()), "eos_token_id": 0, "pad_token_id": 1, "bos_token_id": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(family, **(special | sizes | changes))
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        if std is not None:
+            for parameter in model.parameters():
+                torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=std)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def make_toy() -> Callable[..., PreTrainedModel]:
+    """The builder of toy models with a changed config, see `build_toy`."""
+    return build_toy
 
 
 @pytest.fixture(scope="session")

@@ -44,8 +44,8 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within the model's own rounding error."""
-        return self.error <= self.tolerance
+        """Whether the difference is within the model's own rounding error; never where that is unknown."""
+        return self.error <= self.tolerance < math.inf
 
 
 @dataclass(frozen=True)

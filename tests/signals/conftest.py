@@ -1,0 +1,86 @@
+"""The naive reference of the signals: whole vocabulary, textbook formulas, NumPy, in any precision.
+
+It shares no code and no tensor library with `exitbench.signals`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from exitbench.signals import compute_signals
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    norms = np.sqrt((a * a).sum(-1)) * np.sqrt((b * b).sum(-1))
+    return (a * b).sum(-1) / norms
+
+
+def _naive(logits: np.ndarray, hidden: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
+    """(L + 1, R, V) logits and (L + 1, R, D) hidden states -> every built-in signal as (R, L + 1)."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    logprob = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    prob, final = np.exp(logprob), logprob[-1]
+    best = np.sort(prob, -1)
+    answer = logits[-1].argmax(-1)
+    rows = np.arange(len(target))
+    centred = logits - logits.mean(-1, keepdims=True)
+    signals = {
+        "top1_id": logits.argmax(-1),
+        "top1_prob": best[..., -1],
+        "margin": best[..., -1] - best[..., -2],
+        "entropy": -(prob * logprob).sum(-1),
+        "kl_final": (np.exp(final) * (final - logprob)).sum(-1),
+        "tv_final": np.abs(prob - prob[-1]).sum(-1) / 2,
+        "final_logprob": logprob[:, rows, answer],
+        "final_rank": (logits > logits[:, rows, answer][..., None]).sum(-1),
+        "target_logprob": logprob[:, rows, target],
+        "logit_cosine": _cosine(logits, logits[-1:]),
+        "logit_cosine_centred": _cosine(centred, centred[-1:]),
+        "hidden_cosine": _cosine(hidden, hidden[-1:]),
+        "hidden_cosine_prev": np.concatenate([np.full_like(hidden[:1, :, 0], np.nan), _cosine(hidden[1:], hidden[:-1])]),
+        "hidden_norm": np.sqrt((hidden * hidden).sum(-1)),
+    }
+    return {name: values.T for name, values in signals.items()}
+
+
+def _of_logits(logits: torch.Tensor, target: Any = None) -> dict[str, np.ndarray]:
+    """Our signals of given (L + 1, R, V) logits, which stand for the hidden states as well; target 0 if None."""
+    target = torch.zeros(logits.shape[1], dtype=torch.long) if target is None else torch.as_tensor(target)
+    return compute_signals(logits, target, lambda rows: rows, logits.shape[-1])
+
+
+def _assert_as_exact_as_naive(
+    ours: dict[str, np.ndarray], logits: np.ndarray, hidden: np.ndarray, target: np.ndarray
+) -> None:
+    """Our error against float64 is at most 4 times that of the naive float32 computation, plus 8 roundings.
+
+    Errors are the largest of the array. The 8 roundings, of the signal's largest magnitude and at least of 1, are there
+    because the naive computation is sometimes exact by luck. Ids and ranks must be equal: comparing is exact.
+    """
+    exact = _naive(logits.astype(np.float64), hidden.astype(np.float64), target)
+    plain = _naive(logits.astype(np.float32), hidden.astype(np.float32), target)
+    assert ours.keys() >= exact.keys()
+    for name, want in exact.items():
+        if np.issubdtype(ours[name].dtype, np.integer):
+            assert np.array_equal(ours[name], want), (name, np.argwhere(ours[name] != want)[:3])
+            continue
+        assert np.array_equal(np.isnan(ours[name]), np.isnan(want)), name
+        error, naive_error = (np.nan_to_num(np.abs(got - want)) for got in (ours[name], plain[name]))
+        roundings = 8 * np.finfo(np.float32).eps * max(1.0, np.nanmax(np.abs(want)))
+        worst = np.unravel_index(error.argmax(), error.shape)
+        assert error.max() <= 4 * naive_error.max() + roundings, (name, worst, ours[name][worst], want[worst])
+
+
+@pytest.fixture(scope="session")
+def of_logits() -> Callable[..., dict[str, np.ndarray]]:
+    """Our signals of given logits, see `_of_logits`."""
+    return _of_logits
+
+
+@pytest.fixture(scope="session")
+def assert_as_exact_as_naive() -> Callable[..., None]:
+    """The comparison with the naive reference, see `_assert_as_exact_as_naive`."""
+    return _assert_as_exact_as_naive

@@ -1,0 +1,232 @@
+"""All signals at once, against the naive reference of this folder's conftest."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exitbench.models.adapter import ModelAdapter
+from exitbench.models.discover import probe_ids
+from exitbench.models.toy import TOY_FAMILIES, toy_model
+from exitbench.signals import SIGNALS, compute, compute_signals
+
+SHIFT_SENSITIVE = {"logit_cosine", "hidden_cosine", "hidden_cosine_prev", "hidden_norm"}
+
+
+def _random_logits(seed, *, depths=4, rows=5, vocabulary=50, scale=4.0):
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(depths, rows, vocabulary, generator=generator)
+
+
+def _row_by_row(adapter):
+    """The model's own readout, one row a call, so that a row's logits do not depend on its company."""
+    return lambda hidden: torch.cat([adapter.readout(row[None]) for row in hidden])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("family", TOY_FAMILIES)
+def test_toy_models_against_naive(family, dtype, assert_as_exact_as_naive):
+    """A wrong formula, a wrong depth, or logits compared before they are rounded to the model's dtype."""
+    adapter = ModelAdapter(toy_model(family, dtype=dtype))
+    ids = probe_ids(adapter.model)
+    hidden, target = adapter.capture(ids, slice(0, 23)), ids[0, 1:]
+    readout = _row_by_row(adapter)
+    ours = compute_signals(hidden, target, readout, adapter.paths.vocab_size)
+    logits = torch.stack([readout(at_depth) for at_depth in hidden])
+    assert logits.dtype == dtype
+    assert_as_exact_as_naive(ours, logits.float().numpy(), hidden.float().numpy(), target.numpy())
+
+
+def _logits_strategy():
+    """Logits from nearly flat to one-hot, with ties where they are rounded coarsely, on any constant offset."""
+
+    def build(seed, depths, rows, vocabulary, scale, offset, coarse, dtype):
+        generator = torch.Generator().manual_seed(seed)
+        logits = scale * torch.randn(depths, rows, vocabulary, generator=generator) + offset
+        if coarse:
+            logits = (logits / scale).round() * scale
+        return logits.to(dtype)
+
+    return st.builds(
+        build,
+        st.integers(0, 2**31),
+        st.integers(2, 4),
+        st.integers(1, 5),
+        st.integers(2, 60),
+        st.sampled_from([1e-2, 1.0, 10.0, 1e3]),
+        st.sampled_from([0.0, 0.0, -50.0, 1e3, 1e6]),
+        st.booleans(),
+        st.sampled_from([torch.float32, torch.bfloat16]),
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(_logits_strategy(), st.randoms(use_true_random=False))
+def test_any_logits_against_naive(of_logits, assert_as_exact_as_naive, logits, random):
+    """Overflow, cancellation or a tie rule that only unusual logits show."""
+    target = np.array([random.randrange(logits.shape[-1]) for _ in range(logits.shape[1])])
+    constant = (logits.float() == logits.float()[..., :1]).all(-1).any()
+    if constant:  # the centred cosine of equal logits is 0 / 0
+        return
+    as_numpy = logits.float().numpy()
+    assert_as_exact_as_naive(of_logits(logits, target), as_numpy, as_numpy, target)
+
+
+def test_one_outlier_among_many(of_logits, assert_as_exact_as_naive):
+    """Sums of logits shifted by a far maximum, which lose the digits of all others."""
+    logits = _random_logits(1, vocabulary=5000, scale=1.0)
+    logits[..., 17] = 200.0
+    logits[1, :, 17] = 60.0
+    assert_as_exact_as_naive(of_logits(logits), logits.numpy(), logits.numpy(), np.zeros(5, int))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_ties_go_to_the_lowest_id(of_logits, dtype):
+    """A tie broken by whichever token a kernel meets first: decision depths that change with the machine."""
+    logits = torch.zeros(3, 4, 3000)
+    logits[:, :, [2999, 1500, 7]] = 5.0
+    logits[0, :, 4] = 6.0
+    signals = of_logits(logits.to(dtype))
+    assert signals["top1_id"].tolist() == [[4, 7, 7]] * 4
+    assert signals["final_rank"].tolist() == [[1, 0, 0]] * 4
+    assert np.all(signals["margin"][:, 1:] == 0)
+
+
+def test_ties_that_rounding_makes(of_logits):
+    """Two logits that bfloat16 cannot tell apart: compared in float32, the later one would win."""
+    fine = torch.zeros(2, 1, 8)
+    fine[..., 2], fine[..., 5] = 8.0, 8.01
+    assert of_logits(fine)["top1_id"].tolist() == [[5, 5]]
+    assert of_logits(fine.bfloat16())["top1_id"].tolist() == [[2, 2]]
+
+
+def test_chunks_and_tiles_do_not_matter(of_logits, monkeypatch):
+    """Rows or depths mixed up at the border of a chunk; a last, smaller chunk that is lost."""
+    logits = _random_logits(2, depths=6, rows=13, vocabulary=1000)
+    target = torch.arange(13)
+    at_once = of_logits(logits, target)
+    mib_a_row = 4 * 1000 / 2**20
+    for chunk_rows, tile_rows in ((1, 1), (4, 1), (5, 2), (7, 7), (13, 4), (30, 5), (40, 100)):
+        monkeypatch.setattr(compute, "CHUNK_MIB", chunk_rows * mib_a_row * 1.001)
+        monkeypatch.setattr(compute, "TILE_MIB", tile_rows * mib_a_row * 1.001)
+        for name, values in of_logits(logits, target).items():
+            np.testing.assert_allclose(values, at_once[name], rtol=1e-5, atol=1e-6, err_msg=f"{name} {chunk_rows}")
+
+
+def test_readout_is_never_asked_for_more_than_a_chunk(monkeypatch):
+    """A readout of all tokens or depths at once: memory that grows with the trace."""
+    asked = []
+
+    def readout(rows):
+        asked.append(len(rows))
+        return rows
+
+    logits = _random_logits(3, depths=5, rows=20, vocabulary=512)
+    monkeypatch.setattr(compute, "CHUNK_MIB", 7.5 * 4 * 512 / 2**20)
+    compute_signals(logits, torch.zeros(20, dtype=torch.long), readout, 512)
+    assert max(asked) == 7
+    assert sum(asked) == 5 * 20
+
+
+def test_a_row_does_not_depend_on_its_batch(of_logits):
+    """Signals normalised over the batch, or rows that see each other."""
+    logits = _random_logits(4, rows=9)
+    target = torch.arange(9)
+    together = of_logits(logits, target)
+    for row in range(9):
+        alone = of_logits(logits[:, row : row + 1], target[row : row + 1])
+        for name, values in alone.items():
+            np.testing.assert_allclose(values[0], together[name][row], rtol=2e-6, atol=1e-6, err_msg=name)
+
+
+def test_a_constant_on_all_logits_changes_nothing_but_the_plain_cosine(of_logits):
+    """A signal that softmax would call different; or a plain cosine that is in truth the centred one."""
+    logits = (_random_logits(5) * 64).round() / 64  # exact in float32 after the shift
+    plain, shifted = of_logits(logits), of_logits(logits + 1024)
+    for name in set(plain) - SHIFT_SENSITIVE:
+        assert np.array_equal(plain[name], shifted[name]), name
+    assert shifted["logit_cosine"].min() > 0.99 > plain["logit_cosine"].min()
+
+
+def test_renaming_the_tokens_changes_only_their_ids(of_logits):
+    """A signal that depends on the order of the vocabulary."""
+    logits, target = _random_logits(6), torch.tensor([3, 1, 4, 1, 5])
+    generator = torch.Generator().manual_seed(0)
+    new_place = torch.randperm(50, generator=generator)  # token i becomes token new_place[i]
+    renamed = torch.empty_like(logits)
+    renamed[..., new_place] = logits
+    before, after = of_logits(logits, target), of_logits(renamed, new_place[target])
+    assert np.array_equal(new_place.numpy()[before["top1_id"]], after["top1_id"])
+    for name in set(before) - {"top1_id"}:
+        np.testing.assert_allclose(before[name], after[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_last_depth_is_at_no_distance_from_itself(of_logits):
+    """Distances to the final distribution that rounding keeps from being 0, so that nothing is ever settled."""
+    signals = of_logits(_random_logits(7, scale=30.0))
+    for name in ("kl_final", "tv_final", "final_rank"):
+        assert np.all(signals[name][:, -1] == 0), name
+    for name in ("logit_cosine", "logit_cosine_centred", "hidden_cosine"):
+        np.testing.assert_allclose(signals[name][:, -1], 1, atol=1e-6)
+
+
+def test_not_finite_logits_show(of_logits):
+    """A NaN turned into a number: a broken sample would be scored."""
+    logits = _random_logits(8)
+    logits[1, 2, 30] = float("nan")
+    logits[2, 3, 30] = float("inf")
+    signals = of_logits(logits)
+    bad = ~np.isfinite(signals["top1_prob"]) | ~np.isfinite(signals["entropy"])
+    assert np.argwhere(bad).tolist() == [[2, 1], [3, 2]]
+
+
+def test_shapes_and_dtypes(of_logits):
+    """A signal stored in another type than the registry says, or with the axes swapped."""
+    for name, values in of_logits(_random_logits(9, depths=3, rows=7)).items():
+        assert values.shape == (7, 3), name
+        assert values.dtype == SIGNALS.get(name).dtype, name
+
+
+_MEMORY = """
+import sys, threading, time
+import torch
+from exitbench.models.adapter import ModelAdapter
+from exitbench.signals import compute_signals
+from transformers import LlamaConfig, LlamaForCausalLM
+torch.set_num_threads(1)
+tokens, vocabulary = int(sys.argv[1]), 262144
+config = LlamaConfig(vocab_size=vocabulary, hidden_size=64, intermediate_size=64, num_hidden_layers=2,
+                     num_attention_heads=4, max_position_embeddings=4096, tie_word_embeddings=True)
+model = LlamaForCausalLM(config).eval().requires_grad_(False)
+adapter = ModelAdapter(model)
+ids = torch.randint(vocabulary, (1, tokens + 1))
+hidden = adapter.capture(ids, slice(0, tokens))
+def rss_mib():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 2**20
+before, seen, done = rss_mib(), [], threading.Event()
+def sample():
+    while not done.is_set():
+        seen.append(rss_mib())
+        time.sleep(0.002)
+sampler = threading.Thread(target=sample)
+sampler.start()
+signals = compute_signals(hidden, ids[0, 1:], adapter.readout, vocabulary)
+done.set()
+sampler.join()
+assert signals["top1_id"].shape == (tokens, 3) and len(seen) > 20
+print(max(seen) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory in use from /proc")
+@pytest.mark.parametrize("tokens", [160, pytest.param(2048, marks=pytest.mark.slow)])
+def test_memory_stays_bounded_whatever_the_vocabulary(tokens):
+    """Logits of all tokens or all depths held at once: 2 GiB a depth at 2 048 tokens and 262 144 entries."""
+    output = subprocess.run([sys.executable, "-c", _MEMORY, str(tokens)], capture_output=True, text=True, check=False)
+    assert output.returncode == 0, output.stderr[-2000:]
+    assert float(output.stdout) < 512
