@@ -23,6 +23,7 @@ from exitbench.progress import Progressor
 
 if TYPE_CHECKING:
     from exitbench.models.load import LoadedModel
+    from exitbench.trace.table import Trace
 
 __all__ = ["app", "main"]
 
@@ -107,9 +108,11 @@ def _load(
     )
 
 
-def _fail_if_samples_failed(n_failed: int, n_samples: int, first_reason: str | None) -> None:
-    if n_failed:
-        text = f"{n_failed} of {n_samples} samples failed; first: {first_reason}"
+def _fail_if_samples_failed(*traces: "Trace | None") -> None:
+    failures = [failure for trace in traces if trace for failure in trace.failures]
+    if failures:
+        n_samples = sum(len(trace.samples) for trace in traces if trace)
+        text = f"{len(failures)} of {n_samples} samples failed; first: {failures[0].sample_id}: {failures[0].reason}"
         _stderr.print(Text(text, style="red"), soft_wrap=True)
         raise typer.Exit(1)
 
@@ -154,11 +157,8 @@ def run(
         _print_json(result.card.to_json())
     else:
         _stdout.print(terminal_card(result.card))
-    _stderr.print(Text(f"report: {result.report.resolve()}"), soft_wrap=True)
-    failures = api.read_trace(result.folder / "trace").failures if result.card.n_failed else ()
-    _fail_if_samples_failed(
-        len(failures), len(failures) + result.card.n_prompts, failures[0].reason if failures else None
-    )
+        _stdout.print(Text(f"report: {result.report.resolve()}"), soft_wrap=True)
+    _fail_if_samples_failed(result.trace)
 
 
 @app.command()
@@ -208,8 +208,7 @@ def trace(
     else:
         text = f"{traced.num_tokens} tokens of {len(traced.samples)} samples in {folder.resolve()}"
         _stdout.print(Text(text), soft_wrap=True)
-    first = traced.failures[0].reason if traced.failures else None
-    _fail_if_samples_failed(len(traced.failures), len(traced.samples), first)
+    _fail_if_samples_failed(traced)
 
 
 @app.command()
@@ -230,9 +229,7 @@ def score(
     else:
         for result in results:
             _stdout.print(terminal_card(result.card))
-    failures = [failure for result in results if result.trace for failure in result.trace.failures]
-    n_samples = sum(len(result.trace.samples) for result in results if result.trace)
-    _fail_if_samples_failed(len(failures), n_samples, failures[0].reason if failures else None)
+    _fail_if_samples_failed(*(result.trace for result in results))
 
 
 @app.command()

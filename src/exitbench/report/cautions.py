@@ -28,13 +28,13 @@ def _about_samples(card: ScoreCard) -> Iterator[str]:
 def _about_tokens(card: ScoreCard) -> Iterator[str]:
     if card.settings.on == "text":
         yield "The tokens are given text, not the model's own answers: suitability in generation may differ."
-    if (loops := card.loop_share) is not None and loops.value is not None:
+    if (loops := card.loop_share) is not None and loops.value:
         yield (
-            f"{percent(loops.value)} of the tokens repeat an 8-gram from earlier in the same answer. Loops "
-            f"are easy to predict and inflate scores: EES is {value_text(card.ees)} with them, "
-            f"{value_text(card.ees_without_loops)} without."
+            f"{percent(loops.value)} of the tokens repeat an 8-gram from earlier in the same answer. Loops are "
+            "easy to predict and say little of the model's use: "
+            f"EES is {value_text(card.ees)} with them, {value_text(card.ees_without_loops)} without."
         )
-    if (mismatch := card.generated_mismatch) is not None and mismatch.value is not None:
+    if (mismatch := card.generated_mismatch) is not None and mismatch.value:
         yield (
             f"On {percent(mismatch.value)} of the tokens the parallel pass, which is what is scored, would "
             "have chosen another token than the one generated step by step; rounding alone can do this."

@@ -40,7 +40,7 @@ class DepthView:
         final: "DepthView | None" = None,
     ) -> None:
         self.target = target
-        self.final = final or self
+        self._final = final
         self.hidden = hidden.float()
         self.previous_hidden = None if previous_hidden is None else previous_hidden.float()
         logits = logits.float()
@@ -50,6 +50,12 @@ class DepthView:
         """(R,) largest logit, before the shift."""
         self.shifted = logits - self.top_logit[:, None]
         """(R, V) logits minus the row's largest."""
+
+    @property
+    def final(self) -> "DepthView":
+        """The same tokens at depth L; itself at that depth."""
+        # An attribute that refers to itself would keep the tensors alive until the next garbage collection.
+        return self._final or self
 
     @staticmethod
     def at(values: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
