@@ -126,7 +126,7 @@ def test_run_prints_a_card_for_people(place, tmp_path):
     outcome = exitbench(*run_arguments(place), "--limit", "3", "--out", tmp_path / ("deep" * 20))
     assert outcome.code == 0
     assert "EES*" in outcome.out
-    assert f"report: {tmp_path / ('deep' * 20) / 'report.html'}\n" in outcome.err
+    assert f"report: {tmp_path / ('deep' * 20) / 'report.html'}\n" in outcome.out
 
 
 def test_default_folder_is_named_after_model_and_workload(place, tmp_path):
@@ -395,7 +395,8 @@ def test_corrupt_part_is_named_and_can_be_left_out(finished):
     card = json.loads(outcome.out)
     assert outcome.code == 1
     assert (card["n_prompts"], card["n_failed"]) == (NUM_PROMPTS - 1, 1)
-    assert outcome.err == f"1 of {NUM_PROMPTS} samples failed; first: part-00003.parquet is corrupt and was left out\n"
+    assert outcome.err.startswith(f"1 of {NUM_PROMPTS} samples failed; first: ")
+    assert outcome.err.endswith(": part-00003.parquet is corrupt and was left out\n")
 
 
 def test_non_finite_logits_fail_their_sample_alone(place, tmp_path):
@@ -412,7 +413,7 @@ def test_non_finite_logits_fail_their_sample_alone(place, tmp_path):
     outcome = exitbench("run", folder, *arguments)
     card = json.loads(outcome.out)
     assert outcome.code == 1
-    assert "1 of 3 samples failed; first: logits are not finite at depth" in outcome.err
+    assert "1 of 3 samples failed; first: 1/00000: logits are not finite at depth" in outcome.err
     assert (card["n_prompts"], card["n_failed"]) == (2, 1)
     assert (tmp_path / "out" / "report.html").exists()
     traced = exitbench("trace", folder, *arguments[:2], "--out", tmp_path / "out" / "trace", "--quiet", "--json")

@@ -66,10 +66,13 @@ def test_subject_names_what_was_counted(card, build):
 
 
 def test_cautions_say_the_shares_in_words(card):
-    """Loops that inflate a score without a word about them."""
-    said = " ".join(cautions(card))
-    assert f"{percent(card.loop_share.value)} of the tokens repeat an 8-gram" in said
-    assert f"On {percent(card.generated_mismatch.value)} of the tokens the parallel pass" in said
+    """Loops that inflate a score without a word about them; or a caution about nothing."""
+    assert (card.loop_share.value, card.generated_mismatch.value) == (0, 0)
+    assert not any("8-gram" in line or "parallel pass" in line for line in cautions(card))
+    share = card.loop_share.model_copy(update={"value": 0.06})
+    said = " ".join(cautions(card.model_copy(update={"loop_share": share, "generated_mismatch": share})))
+    assert "6.0 % of the tokens repeat an 8-gram" in said
+    assert "On 6.0 % of the tokens the parallel pass" in said
 
 
 def test_cautions_about_few_prompts_failures_and_text(build):

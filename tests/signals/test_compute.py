@@ -1,7 +1,9 @@
 """All signals at once, against the naive reference of this folder's conftest."""
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.discover import probe_ids
 from exitbench.models.toy import TOY_FAMILIES, toy_model
-from exitbench.signals import SIGNALS, compute, compute_signals
+from exitbench.signals import SIGNALS, DepthView, compute, compute_signals
 
 SHIFT_SENSITIVE = {"logit_cosine", "hidden_cosine", "hidden_cosine_prev", "hidden_norm"}
 
@@ -104,31 +106,33 @@ def test_ties_that_rounding_makes(of_logits):
     assert of_logits(fine.bfloat16())["top1_id"].tolist() == [[2, 2]]
 
 
-def test_chunks_and_tiles_do_not_matter(of_logits, monkeypatch):
+def _rows_a_chunk(monkeypatch, num_rows, vocabulary):
+    monkeypatch.setattr(compute, "CHUNK_MIB", (num_rows + 0.5) * 4 * vocabulary / 2**20)
+
+
+@pytest.mark.parametrize("chunk_rows", [0, 1, 2, 4, 5, 6, 7, 12, 13, 30, 77, 78])
+def test_chunks_do_not_matter(of_logits, monkeypatch, chunk_rows):
     """Rows or depths mixed up at the border of a chunk; a last, smaller chunk that is lost."""
-    logits = _random_logits(2, depths=6, rows=13, vocabulary=1000)
-    target = torch.arange(13)
+    logits, target = _random_logits(2, depths=6, rows=13, vocabulary=1000), torch.arange(13)
     at_once = of_logits(logits, target)
-    mib_a_row = 4 * 1000 / 2**20
-    for chunk_rows, tile_rows in ((1, 1), (4, 1), (5, 2), (7, 7), (13, 4), (30, 5), (40, 100)):
-        monkeypatch.setattr(compute, "CHUNK_MIB", chunk_rows * mib_a_row * 1.001)
-        monkeypatch.setattr(compute, "TILE_MIB", tile_rows * mib_a_row * 1.001)
-        for name, values in of_logits(logits, target).items():
-            np.testing.assert_allclose(values, at_once[name], rtol=1e-5, atol=1e-6, err_msg=f"{name} {chunk_rows}")
+    _rows_a_chunk(monkeypatch, chunk_rows, 1000)
+    for name, values in of_logits(logits, target).items():
+        np.testing.assert_allclose(values, at_once[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_readout_is_never_asked_for_more_than_a_chunk(monkeypatch):
-    """A readout of all tokens or depths at once: memory that grows with the trace."""
+@pytest.mark.parametrize("chunk_rows", [1, 3, 7, 12, 1000])
+def test_every_row_is_read_out_once_and_never_more_than_a_chunk(monkeypatch, chunk_rows):
+    """A readout of all tokens or depths at once: memory that grows with the trace. Or one that is paid for twice."""
     asked = []
 
     def readout(rows):
         asked.append(len(rows))
         return rows
 
+    _rows_a_chunk(monkeypatch, chunk_rows, 512)
     logits = _random_logits(3, depths=5, rows=20, vocabulary=512)
-    monkeypatch.setattr(compute, "CHUNK_MIB", 7.5 * 4 * 512 / 2**20)
     compute_signals(logits, torch.zeros(20, dtype=torch.long), readout, 512)
-    assert max(asked) == 7
+    assert max(asked) <= chunk_rows
     assert sum(asked) == 5 * 20
 
 
@@ -198,8 +202,8 @@ from exitbench.models.adapter import ModelAdapter
 from exitbench.signals import compute_signals
 from transformers import LlamaConfig, LlamaForCausalLM
 torch.set_num_threads(1)
-tokens, vocabulary = int(sys.argv[1]), 262144
-config = LlamaConfig(vocab_size=vocabulary, hidden_size=64, intermediate_size=64, num_hidden_layers=2,
+tokens, blocks, vocabulary = int(sys.argv[1]), int(sys.argv[2]), 262144
+config = LlamaConfig(vocab_size=vocabulary, hidden_size=64, intermediate_size=64, num_hidden_layers=blocks,
                      num_attention_heads=4, max_position_embeddings=4096, tie_word_embeddings=True)
 model = LlamaForCausalLM(config).eval().requires_grad_(False)
 adapter = ModelAdapter(model)
@@ -218,15 +222,45 @@ sampler.start()
 signals = compute_signals(hidden, ids[0, 1:], adapter.readout, vocabulary)
 done.set()
 sampler.join()
-assert signals["top1_id"].shape == (tokens, 3) and len(seen) > 20
+assert signals["top1_id"].shape == (tokens, blocks + 1) and len(seen) > 20
 print(max(seen) - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the memory in use from /proc")
-@pytest.mark.parametrize("tokens", [160, pytest.param(2048, marks=pytest.mark.slow)])
-def test_memory_stays_bounded_whatever_the_vocabulary(tokens):
-    """Logits of all tokens or all depths held at once: 2 GiB a depth at 2 048 tokens and 262 144 entries."""
-    output = subprocess.run([sys.executable, "-c", _MEMORY, str(tokens)], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    ("tokens", "blocks"), [(96, 1), pytest.param(2048, 3, marks=pytest.mark.slow)], ids=["short", "2048"]
+)
+def test_memory_stays_bounded_whatever_the_vocabulary(tokens, blocks):
+    """Logits of all depths held at once (2 GiB a depth at 2 048 tokens), or of earlier chunks never let go."""
+    command = [sys.executable, "-c", _MEMORY, str(tokens), str(blocks)]
+    output = subprocess.run(command, capture_output=True, text=True, check=False)
     assert output.returncode == 0, output.stderr[-2000:]
     assert float(output.stdout) < 512
+
+
+def test_nothing_is_kept_of_a_chunk_that_is_done(monkeypatch):
+    """A view that refers to itself: its numbers live until the next garbage collection, which may be gigabytes later."""
+    views: list[weakref.ref[DepthView]] = []
+    alive = []
+
+    class Watched(DepthView):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            views.append(weakref.ref(self))
+
+    def readout(rows):
+        alive.append(sum(view() is not None for view in views))
+        return rows
+
+    monkeypatch.setattr(compute, "DepthView", Watched)
+    _rows_a_chunk(monkeypatch, 3, 64)
+    gc.disable()
+    try:
+        compute_signals(
+            _random_logits(3, depths=3, rows=30, vocabulary=64), torch.zeros(30, dtype=torch.long), readout, 64
+        )
+    finally:
+        gc.enable()
+    assert len(views) == 90
+    assert max(alive) <= 2, "no more than the last view of the chunk before and its final one"
