@@ -40,20 +40,19 @@ class Progressor:
             self._console.print(Text(message, style="dim"))
 
     @contextmanager
-    def bar(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show a bar for the time of the context; call what it yields with the number of steps done."""
+    def bar(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """Show a bar for the time of the context; call what it yields with the number of steps done.
+
+        Args:
+            description: what is being done.
+            total: number of steps; None where it cannot be known, for a bar that only moves and shows the time.
+        """
         if self._console is None:
             yield lambda steps: None
             return
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _RateColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self._console) as progress:
+        counted = () if total is None else (MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), *counted, TimeElapsedColumn())
+        with Progress(*columns, console=self._console, transient=total is None) as progress:
             task = progress.add_task(description, total=total)
             yield lambda steps: progress.advance(task, steps)
 

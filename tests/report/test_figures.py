@@ -7,7 +7,6 @@ from exitbench.report.figures import (
     Kind,
     headline,
     interval_text,
-    percent,
     second_screen,
     subject,
     value_text,

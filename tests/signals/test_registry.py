@@ -49,7 +49,7 @@ def test_two_signals_of_one_name_are_refused(own_registry):
 
 def test_unknown_signal():
     """A typing error answered with a KeyError."""
-    with pytest.raises(UnknownNameError, match=r"unknown signal 'entropie'; did you mean 'entropy'\?"):
+    with pytest.raises(UnknownNameError, match="unknown signal 'entropie'; did you mean 'entropy'"):
         SIGNALS.get("entropie")
 
 

@@ -68,14 +68,15 @@ def load(
     """
     if dtype not in DTYPES:
         raise ModelError(f"--dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
-    source = resolve(spec, revision=revision, progress=progress.say)
-    if source.notice:
-        progress.say(source.notice)
-    model, tokenizer = load_pretrained(
-        source, dtype=DTYPES[dtype], device=device, attention=attention, trust_remote_code=trust_remote_code
-    )
-    adapter = ModelAdapter(model)
-    checks = validate(adapter)
+    with progress.bar(f"Loading {spec}", None):
+        source = resolve(spec, revision=revision, progress=progress.say)
+        if source.notice:
+            progress.say(source.notice)
+        model, tokenizer = load_pretrained(
+            source, dtype=DTYPES[dtype], device=device, attention=attention, trust_remote_code=trust_remote_code
+        )
+        adapter = ModelAdapter(model)
+        checks = validate(adapter)
     if require:
         require_valid(adapter, checks)
     with torch.inference_mode():
