@@ -40,7 +40,9 @@ def _naive(logits: np.ndarray, hidden: np.ndarray, target: np.ndarray) -> dict[s
         "logit_cosine": _cosine(logits, logits[-1:]),
         "logit_cosine_centred": _cosine(centred, centred[-1:]),
         "hidden_cosine": _cosine(hidden, hidden[-1:]),
-        "hidden_cosine_prev": np.concatenate([np.full_like(hidden[:1, :, 0], np.nan), _cosine(hidden[1:], hidden[:-1])]),
+        "hidden_cosine_prev": np.concatenate(
+            [np.full_like(hidden[:1, :, 0], np.nan), _cosine(hidden[1:], hidden[:-1])]
+        ),
         "hidden_norm": np.sqrt((hidden * hidden).sum(-1)),
     }
     return {name: values.T for name, values in signals.items()}

@@ -240,7 +240,7 @@ def test_memory_stays_bounded_whatever_the_vocabulary(tokens, blocks):
 
 
 def test_nothing_is_kept_of_a_chunk_that_is_done(monkeypatch):
-    """A view that refers to itself: its numbers live until the next garbage collection, which may be gigabytes later."""
+    """A view that refers to itself: its numbers live until the next garbage collection, gigabytes later."""
     views: list[weakref.ref[DepthView]] = []
     alive = []
 

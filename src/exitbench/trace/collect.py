@@ -122,9 +122,11 @@ class _Answers:
         """Prompt and answer of every turn of a sample, generating its batch's answers where they are not there yet."""
         number, place = divmod(index, self._options.generation_batch)
         if number != self._batch_number:
-            self._batch = folder.read_answers(number) or self._generate(number)
+            stored = folder.read_answers(number)
+            self._batch = self._generate(number) if stored is None else stored
             self._batch_number = number
-            folder.write_answers(number, self._batch)
+            if stored is None:
+                folder.write_answers(number, self._batch)
         answers = self._batch[place]
         if len(answers) < len(self.samples[index].turns):
             raise _SampleFailedError(

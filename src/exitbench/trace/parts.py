@@ -70,13 +70,17 @@ def read_part(path: Path, num_blocks: int) -> Rows:
         # Only `read_table` on an open file keeps pyarrow from treating the folder's name as partition keys.
         with path.open("rb") as file:
             table = pq.read_table(file)
-        scalars = {name: table.column(name).to_numpy().astype(dtype) for name, dtype in _SCALARS.items()}
+        # Where a number is missing, pyarrow gives floats, which are no safe integers.
+        scalars = {name: table.column(name).to_numpy().astype(d, casting="safe") for name, d in _SCALARS.items()}
         signals = {}
         for name in table.column_names:
             if pa.types.is_list(table.schema.field(name).type):
+                lengths = pc.list_value_length(table.column(name)).to_numpy()
+                if np.any(lengths != num_blocks + 1):
+                    raise ValueError(f"{name} has lists of other lengths than {num_blocks + 1}")
                 flat = pc.list_flatten(table.column(name)).to_numpy()
                 signals[name] = flat.reshape(table.num_rows, num_blocks + 1)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptTraceError(
             f"{path} cannot be read ({reason}); delete it and run the trace again, or leave it out with --skip-corrupt"

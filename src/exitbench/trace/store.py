@@ -12,7 +12,8 @@ in work. What is already there is never mixed with another identity.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ def _differences(a: Any, b: Any, path: str = "") -> Iterable[str]:
         yield f"{path} ({a} there, {b} now)"
 
 
+def _is_first_write(file: Path) -> bool:
+    """Whether a run was killed while it wrote the very first file of a trace, and this is what it left."""
+    return file.match(".manifest.json.*.tmp")
+
+
 class TraceFolder:
     """A trace being written, new or resumed.
 
@@ -90,12 +96,13 @@ class TraceFolder:
         self.samples = samples
         if is_trace_folder(path):
             self._refuse_other_identity()
-            return
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        elif path.exists() and (not path.is_dir() or any(not _is_first_write(file) for file in path.iterdir())):
             raise TraceError(f"{path} exists and holds no trace; give an empty or new folder with --out")
-        lines = (json.dumps(asdict(sample), ensure_ascii=False) for sample in samples)
-        write_text(path / "samples.jsonl", "".join(line + "\n" for line in lines))
-        write_json(path / "manifest.json", manifest.model_dump(mode="json"))
+        else:
+            write_json(path / "manifest.json", manifest.model_dump(mode="json"))
+        if not (path / "samples.jsonl").is_file():  # nor is it where a run was killed after its first file
+            lines = (json.dumps(asdict(sample), ensure_ascii=False) for sample in samples)
+            write_text(path / "samples.jsonl", "".join(line + "\n" for line in lines))
 
     def _refuse_other_identity(self) -> None:
         there = read_manifest(self.path)
@@ -125,7 +132,8 @@ class TraceFolder:
         file = self._answers(batch)
         if not file.is_file():
             return None
-        answers: list[list[list[int]]] = json.loads(file.read_text(encoding="utf-8"))
+        with _readable(file):
+            answers: list[list[list[int]]] = json.loads(file.read_text(encoding="utf-8"))
         return answers
 
     def write_answers(self, batch: int, answers: list[list[list[int]]]) -> None:
@@ -160,30 +168,40 @@ class TraceFolder:
         return self.path / f"answers-{batch:05d}.json"
 
 
-def _read_samples(path: Path) -> tuple[SampleInfo, ...]:
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turn whatever reading a damaged file raises into one line that names the file."""
     try:
-        lines = (path / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        yield
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+        raise CorruptTraceError(
+            f"{file} cannot be read ({_first_line(error)}); delete it and run the trace again"
+        ) from error
+
+
+def _read_samples(path: Path) -> tuple[SampleInfo, ...]:
+    file = path / "samples.jsonl"
+    with _readable(file):
+        # Prompts may hold line separators that `splitlines` would cut at.
+        lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         records = [json.loads(line) for line in lines]
         return tuple(SampleInfo(**{**record, "turns": tuple(record["turns"])}) for record in records)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CorruptTraceError(
-            f"{path / 'samples.jsonl'} cannot be read ({_first_line(error)}); trace again"
-        ) from error
+
+
+def _read_failure(file: Path) -> Failure:
+    with _readable(file):
+        return Failure(**json.loads(file.read_text(encoding="utf-8")))
 
 
 def _read_token_strings(path: Path) -> dict[int, str]:
     file = path / "tokens.parquet"
     if not file.is_file():
         return {}
-    try:
+    with _readable(file):
         table = pq.read_table(file)
         ids: list[Any] = table.column("id").to_pylist()
         texts: list[Any] = table.column("text").to_pylist()
         return dict(zip(ids, texts, strict=True))
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise CorruptTraceError(
-            f"{file} cannot be read ({_first_line(error)}); delete it and run the trace again"
-        ) from error
 
 
 def read_trace(path: Path, *, skip_corrupt: bool = False) -> Trace:
@@ -212,7 +230,7 @@ def read_trace(path: Path, *, skip_corrupt: bool = False) -> Trace:
                     raise
                 failures.append(Failure(sample_id=sample.id, reason=f"{part.name} is corrupt and was left out"))
         elif failed.is_file():
-            failures.append(Failure(**json.loads(failed.read_text(encoding="utf-8"))))
+            failures.append(_read_failure(failed))
         else:
             missing += 1
     if missing:
@@ -233,6 +251,13 @@ def _joined(
     token_strings: dict[int, str],
 ) -> Trace:
     rows = [r for _, r in parts]
+    for index, r in parts:
+        different = r.signals.keys() ^ rows[0].signals.keys()
+        if different:
+            raise CorruptTraceError(
+                f"part-{index:05d}.parquet and part-{parts[0][0]:05d}.parquet do not hold the same signals "
+                f"({', '.join(sorted(different))}); they were traced with other plug-ins, trace again"
+            )
     return Trace(
         manifest=manifest,
         samples=samples,
