@@ -1,6 +1,6 @@
 """Draw the README's picture from a run: at which depth each token of an answer is decided.
 
-    .venv/bin/python docs/make_picture.py exitbench-out/smollm2-135m-instruct-mini --sample maths-03
+Run it as `.venv/bin/python docs/make_picture.py exitbench-out/smollm2-135m-instruct-mini --sample qa-02`.
 """
 
 import argparse
@@ -30,9 +30,10 @@ def rows_of(trace: Trace, sample_id: str, num_tokens: int) -> list[dict[str, obj
 
 
 def main() -> None:
+    """Read the run and save the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--sample", default="maths-03")
+    parser.add_argument("--sample", default="qa-02")
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("picture.png"))
     arguments = parser.parse_args()
@@ -43,10 +44,12 @@ def main() -> None:
         alt.Chart(alt.InlineData(values=rows_of(trace, arguments.sample, arguments.tokens)))
         .mark_rect(stroke="white", strokeWidth=0.5)
         .encode(
-            x=alt.X("token:N", sort=None, title="the model's answer, token by token")
-            .axis(labelExpr="slice(datum.label, 3)", labelAngle=-60, labelFontSize=12),
-            y=alt.Y("depth:O", sort="descending", title="depth (blocks executed)")
-            .axis(values=[1, *range(5, trace.num_blocks + 1, 5)]),
+            x=alt.X("token:N", sort=None, title="the model's answer, token by token").axis(
+                labelExpr="slice(datum.label, 3)", labelAngle=-60, labelFontSize=12
+            ),
+            y=alt.Y("depth:O", sort="descending", title="depth (blocks executed)").axis(
+                values=[1, *range(5, trace.num_blocks + 1, 5)]
+            ),
             color=alt.Color("state:N", title=None, sort=states)
             .scale(domain=states, range=["#e4e4df", "#9ecae1", "#0868ac"])
             .legend(orient="top", labelFontSize=13, labelLimit=400),

@@ -40,6 +40,18 @@ def test_readout_applies_norm_and_head_once(adapter):
     assert torch.allclose(adapter.readout(hidden), model.lm_head(model.model.norm(hidden)), rtol=1e-5, atol=1e-5)
 
 
+def test_readout_runs_no_block(adapter):
+    """A readout as dear as a whole pass: the right logits, and every block computed for nothing."""
+    ran = []
+    hooks = [b.mlp.register_forward_hook(lambda *_: ran.append(0)) for b in adapter.blocks]
+    adapter.readout(torch.zeros(2, adapter.hidden_size))
+    assert not ran
+    adapter.capture(probe_ids(adapter.model))
+    assert len(ran) == adapter.num_blocks
+    for hook in hooks:
+        hook.remove()
+
+
 def test_readout_puts_the_blocks_back_after_an_error(adapter, monkeypatch):
     """An interrupted readout that leaves the blocks replaced: every later pass would be wrong in silence."""
     ids = probe_ids(adapter.model)
