@@ -6,6 +6,8 @@ compared is the signals; top-1 ids and EES are compared with a computation that 
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +16,9 @@ from common import documents, print_result
 from exitbench.models.load import load
 from exitbench.score.decided import decision_depths, remaining_costs
 from exitbench.signals import compute_signals
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
 from naive import naive_signals
 
 
@@ -27,18 +32,18 @@ def main() -> None:
     loaded = load(arguments.model, dtype="float32")
     errors: dict[str, list[tuple[float, float]]] = {}
     ids_differ, ties, depths, naive_depths = 0, 0, [], []
-    for ids in documents(loaded, arguments.tokens, length=61):
+    for ids in documents(loaded, arguments.tokens, length=21):
         tokens = torch.tensor(ids)
         hidden = loaded.adapter.capture(tokens[None], slice(0, len(ids) - 1))
         ours = compute_signals(hidden, tokens[1:], loaded.adapter.readout, loaded.shape.vocab_size)
         base = loaded.model.base_model
         own = loaded.model.lm_head(base.norm(hidden))  # both known models: one norm, one head
-        logits = torch.stack([loaded.adapter.readout(h) for h in hidden])
-        exact = naive_signals(logits.double(), hidden.double(), tokens[1:])
-        plain = naive_signals(logits, hidden, tokens[1:])
-        for name in plain:
-            got, want, other = (x.T for x in (ours[name].T, exact[name].numpy(), plain[name].numpy()))
-            errors.setdefault(name, []).append((np.nanmax(abs(got - want)), np.nanmax(abs(other - want))))
+        logits = loaded.adapter.readout(hidden.flatten(0, 1)).view(len(hidden), -1, loaded.shape.vocab_size)
+        exact = naive_signals(logits.double().numpy(), hidden.double().numpy(), tokens[1:].numpy())
+        plain = naive_signals(logits.numpy(), hidden.numpy(), tokens[1:].numpy())
+        for name, want in exact.items():
+            of_ours, of_plain = (float(np.nanmax(abs(x[name] - want))) for x in (ours, plain))
+            errors.setdefault(name, []).append((of_ours, of_plain))
         top1 = own.argmax(-1).numpy().T
         different = ours["top1_id"] != top1
         best2 = own.topk(2).values.numpy()
@@ -61,7 +66,7 @@ def main() -> None:
             "of_these_within_1e-3_of_a_tie": ties,
             "ees": ees,
             "ees_naive": naive_ees,
-            "max_error": {name: {"exitbench": float(a), "naive_float32": float(b)} for name, (a, b) in worst.items()},
+            "max_error": {name: {"exitbench": a, "naive_float32": b} for name, (a, b) in worst.items()},
         },
     )
 

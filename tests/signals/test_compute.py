@@ -1,4 +1,4 @@
-"""All signals at once, against the naive reference of this folder's conftest."""
+"""All signals at once, against the naive reference."""
 
 import gc
 import subprocess
