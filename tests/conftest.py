@@ -34,6 +34,7 @@ def build_manifest(
             model_type="llama",
             revision=None,
             weights_sha256="0" * 64,
+            config_sha256="2" * 64,
             quantisation=None,
             licence=None,
         ),

@@ -9,6 +9,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -17,10 +18,11 @@ import typer
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
-from exitbench import __version__
+from exitbench import __version__, cli
 from exitbench.cli import app, main
 from exitbench.models.toy import byte_tokenizer, save_toy
 from exitbench.trace import collect
+from exitbench.trace.table import Failure, SampleInfo
 
 NUM_PROMPTS = 12
 OPTIONS_OF_A_TRACE = {
@@ -130,9 +132,12 @@ def test_run_prints_a_card_for_people(place, tmp_path):
 
 
 def test_default_folder_is_named_after_model_and_workload(place, tmp_path):
-    """Results of different models that land in one folder."""
+    """Results of different models, or of other options, that land in one folder."""
     assert exitbench(*run_arguments(place), "--limit", "3").code == 0
-    assert (tmp_path / "exitbench-out" / "toy-prompts" / "report.html").is_file()
+    assert exitbench(*run_arguments(place), "--limit", "2").code == 0
+    folders = sorted(path.parent.name for path in tmp_path.glob("exitbench-out/*/report.html"))
+    assert len(folders) == 2
+    assert all(name.startswith("toy-prompts-limit=") for name in folders)
 
 
 def test_run_again_resumes_and_changes_nothing(place, finished):
@@ -158,7 +163,7 @@ def test_interrupted_run_resumes_to_the_same_score(place, tmp_path):
     with patch.object(collect, "_trace_sample", interrupted):
         outcome = exitbench(*run_arguments(place), "--out", tmp_path / "out")
     assert (outcome.code, outcome.out) == (130, "")
-    assert outcome.err == "interrupted; the same command resumes\n"
+    assert outcome.err == "interrupted; a run or trace resumes with the same command\n"
     unfinished = exitbench("score", tmp_path / "out")
     assert_refused(unfinished, f"{NUM_PROMPTS - 4} of {NUM_PROMPTS} samples are missing", "resumes")
     assert exitbench(*run_arguments(place), "--out", tmp_path / "out").code == 0
@@ -461,3 +466,29 @@ def test_manifest_of_another_schema_is_refused(finished):
     manifest = finished / "trace" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"schema_version": 1', '"schema_version": 2'))
     assert_refused(exitbench("score", finished), "schema version 2", "upgrade")
+
+
+def test_terminal_escapes_of_a_sample_id_stay_in_the_file(place, tmp_path):
+    """A prompt file that renames the reader's terminal or colours its prompt."""
+    row = {"id": "\x1b]0;pwn\x07\x1b[31mX", "prompt": "word " * 3000}
+    (tmp_path / "hostile.jsonl").write_text(json.dumps(row) + "\n")
+    outcome = exitbench("trace", place / "toy", "--workload", tmp_path / "hostile.jsonl", "--out", tmp_path / "out")
+    assert outcome.code == 2
+    assert "\x1b" not in outcome.err.replace("\x1b[0m", "")
+
+
+def test_score_uses_the_seed_of_the_run(place, tmp_path):
+    """Two different scores of one run: the one saved with --seed 3, and the one of 'exitbench score' on its folder."""
+    saved = json.loads(exitbench(*run_arguments(place), "--seed", "3", "--out", tmp_path / "out", "--json").out)
+    scored = json.loads(exitbench("score", tmp_path / "out", "--json").out)
+    assert scored == saved
+    assert json.loads(exitbench("score", tmp_path / "out", "--seed", "0", "--json").out) != saved
+
+
+def test_failed_sample_is_named_without_its_escapes(capsys):
+    """A failed sample whose id sets the terminal's title."""
+    sample = SampleInfo(id="\x1b]0;pwn\x07\x1b[31mX", category="all", turns=("hi",))
+    failed = SimpleNamespace(failures=(Failure(sample_id=sample.id, reason="r"),), samples=(sample,))
+    with pytest.raises(typer.Exit):
+        cli._fail_if_samples_failed(failed)
+    assert capsys.readouterr().err == "1 of 1 samples failed; first: X: r\n"

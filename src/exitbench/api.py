@@ -13,7 +13,7 @@ The names stand here and not in `exitbench` itself because the packages `exitben
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from exitbench.config import TraceOptions
@@ -59,9 +59,10 @@ class Run:
 
 
 def default_folder(model: LoadedModel, workload: Workload, options: TraceOptions) -> Path:
-    """`exitbench-out/MODEL-WORKLOAD` below the working directory."""
-    parts = [model.source.name, workload.name, *([options.on] if options.on else [])]
-    return Path("exitbench-out") / "-".join(re.sub(r"[^\w.-]+", "_", part).strip(".") for part in parts)
+    """`exitbench-out/MODEL-WORKLOAD` below the working directory, with what differs from the default options."""
+    changed = {f.name: getattr(options, f.name) for f in fields(options) if getattr(options, f.name) != f.default}
+    parts = [model.source.name, workload.name, *(f"{name}={value}" for name, value in changed.items())]
+    return Path("exitbench-out") / "-".join(re.sub(r"[^\w.=-]+", "_", part).strip(".") for part in parts)
 
 
 def trace(
@@ -92,13 +93,13 @@ def trace(
     return read_trace(Path(out))
 
 
-def score(source: Trace | Path | str, *, seed: int = 0, skip_corrupt: bool = False) -> ScoreCard:
-    """Score a trace, in memory or in a folder."""
+def score(source: Trace | Path | str, *, seed: int | None = None, skip_corrupt: bool = False) -> ScoreCard:
+    """Score a trace, in memory or in a folder; the seed is the trace's own unless another is given."""
     traced = source if isinstance(source, Trace) else read_trace(Path(source), skip_corrupt=skip_corrupt)
-    return score_trace(traced, seed=seed)
+    return score_trace(traced, seed=traced.manifest.settings.seed if seed is None else seed)
 
 
-def read_result(path: Path, *, seed: int = 0, skip_corrupt: bool = False) -> Result:
+def read_result(path: Path, *, seed: int | None = None, skip_corrupt: bool = False) -> Result:
     """Read a result to report on: the folder of a run, a trace folder (scored here), or a saved score.
 
     Raises:
@@ -113,10 +114,12 @@ def read_result(path: Path, *, seed: int = 0, skip_corrupt: bool = False) -> Res
     if not is_trace_folder(folder):
         raise ReportError(f"{path} holds no result; give the folder of 'exitbench run' or 'exitbench trace'")
     traced = read_trace(folder, skip_corrupt=skip_corrupt)
-    return Result(card=score_trace(traced, seed=seed), trace=traced)
+    return Result(card=score(traced, seed=seed), trace=traced)
 
 
-def report(paths: Sequence[Path | str], *, out: Path | str, seed: int = 0, skip_corrupt: bool = False) -> Path:
+def report(
+    paths: Sequence[Path | str], *, out: Path | str, seed: int | None = None, skip_corrupt: bool = False
+) -> Path:
     """Write one self-contained HTML page on the results at `paths` to the file `out`, and return its path."""
     results = [read_result(Path(path), seed=seed, skip_corrupt=skip_corrupt) for path in paths]
     return write_report(results, Path(out))
@@ -146,7 +149,7 @@ def run(
     prompts = load_workload(workload) if isinstance(workload, str) else workload
     folder = Path(out) if out is not None else default_folder(loaded, prompts, options)
     traced = trace(loaded, prompts, out=folder / "trace", options=options, command=command, progress=progress)
-    card = score_trace(traced, seed=options.seed)
+    card = score(traced)
     write_json(folder / "score.json", card.to_json())
     write_text(folder / "card.md", markdown_card(card))
     page = write_report([Result(card=card, trace=traced)], folder / "report.html")

@@ -19,6 +19,7 @@ from rich.text import Text
 from exitbench import __version__
 from exitbench.config import TraceOptions
 from exitbench.errors import ExitbenchError
+from exitbench.plain import plain
 from exitbench.progress import Progressor
 
 if TYPE_CHECKING:
@@ -63,7 +64,11 @@ RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit 
 RemoteCodeOption = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
 ]
-SeedOption = Annotated[int, typer.Option(help="Seed of the bootstrap and of the folds.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of the folds.")]
+ScoreSeedOption = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, help="Seed of the bootstrap and of the folds.", show_default="the trace's own"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars or messages.")]
 SkipCorruptOption = Annotated[bool, typer.Option("--skip-corrupt", help="Leave out parts that cannot be read.")]
@@ -113,7 +118,7 @@ def _fail_if_samples_failed(*traces: "Trace | None") -> None:
     if failures:
         n_samples = sum(len(trace.samples) for trace in traces if trace)
         text = f"{len(failures)} of {n_samples} samples failed; first: {failures[0].sample_id}: {failures[0].reason}"
-        _stderr.print(Text(text, style="red"), soft_wrap=True)
+        _stderr.print(Text(plain(text), style="red"), soft_wrap=True)
         raise typer.Exit(1)
 
 
@@ -215,7 +220,7 @@ def trace(
 def score(
     traces: Annotated[list[Path], typer.Argument(help="Trace folders, or folders of runs.", metavar="TRACE...")],
     skip_corrupt: SkipCorruptOption = False,
-    seed: SeedOption = 0,
+    seed: ScoreSeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the early-exit suitability of traces: cards, or JSON (a list if there are several)."""
@@ -237,13 +242,16 @@ def report(
     paths: Annotated[list[Path], typer.Argument(help="Folders of runs or traces, or score.json files.")],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     skip_corrupt: SkipCorruptOption = False,
-    seed: SeedOption = 0,
+    seed: ScoreSeedOption = None,
 ) -> None:
     """Write one self-contained HTML page on some results."""
     from exitbench import api
+    from exitbench.report import write_report
 
-    page = api.report(paths, out=out, seed=seed, skip_corrupt=skip_corrupt)
+    results = [api.read_result(path, seed=seed, skip_corrupt=skip_corrupt) for path in paths]
+    page = write_report(results, out)
     _stdout.print(Text(str(page.resolve())), soft_wrap=True)
+    _fail_if_samples_failed(*(result.trace for result in results))
 
 
 @app.command()
@@ -365,12 +373,17 @@ def main() -> None:
     except ExitbenchError as error:
         _complain(str(error))
         sys.exit(2)
+    except OSError as error:  # a folder without permission, a disk that fails
+        _complain(
+            f"{error.filename or 'input or output'}: {error.strerror or error}; check the path and its permissions"
+        )
+        sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        _stderr.print("interrupted; the same command resumes")
+        _stderr.print("interrupted; a run or trace resumes with the same command")
     sys.exit(code)
 
 
 def _complain(message: str) -> None:
-    _stderr.print(Text("error: ", style="bold red") + Text(message), soft_wrap=True)
+    _stderr.print(Text("error: ", style="bold red") + Text(plain(message)), soft_wrap=True)

@@ -40,5 +40,7 @@ class TraceOptions:
             if value is not None and value < least:
                 option = "--" + name.replace("_", "-")
                 raise ExitbenchError(f"{option} is {value}, expected at least {least}; no token would be traced")
+        if self.seed < 0:
+            raise ExitbenchError(f"--seed is {self.seed}, expected at least 0; give a seed that is not negative")
         if self.on is not None and self.on not in get_args(Mode):
             raise ExitbenchError(f"--on is {self.on!r}, expected 'answers' or 'text'")

@@ -1,9 +1,10 @@
 """Atomic file writes: a reader, or the next run, sees a file complete or not at all."""
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes the name `path`, on failure it is removed.
 
     Raises:
-        ExitbenchError: the disk is full or the folder cannot be written.
+        ExitbenchError: the disk is full, the folder cannot be written, or `path` is a folder.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"  # `with_name` has no words for "."
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as file:
@@ -31,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
             f"cannot write {path}: {error.strerror or error}; free some space or choose another --out folder"
         ) from error
     finally:
-        if temporary.exists():  # unlink(missing_ok=True) would raise where a parent is no folder
+        with suppress(OSError):  # it is mostly gone already, and must not hide what went wrong
             temporary.unlink()
 
 

@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from exitbench.plain import plain
+
 __all__ = ["SILENT", "Progressor"]
 
 
@@ -37,7 +39,7 @@ class Progressor:
     def say(self, message: str) -> None:
         """Show one line."""
         if self._console is not None:
-            self._console.print(Text(message, style="dim"))
+            self._console.print(Text(plain(message), style="dim"))
 
     @contextmanager
     def bar(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
@@ -53,7 +55,7 @@ class Progressor:
         counted = () if total is None else (MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn())
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), *counted, TimeElapsedColumn())
         with Progress(*columns, console=self._console, transient=total is None) as progress:
-            task = progress.add_task(description, total=total)
+            task = progress.add_task(plain(description), total=total)
             yield lambda steps: progress.advance(task, steps)
 
 

@@ -54,14 +54,15 @@ def test_untrained_is_not_zero(ees_by_seed):
 def test_held_out_seed_lies_within_the_spread_of_five(ees_by_seed):
     """A spread of five twins too narrow, or too heavy-tailed, to tell a trained model from a sixth twin.
 
-    The spread is the 95 % prediction interval of Student's t: over all choices of five seeds and a sixth it holds 95 %.
-    From the least to the greatest of five cannot do: whatever is measured, a third of all sixth ones lie outside.
+    The spread is Student's 95 % prediction interval. Over all choices of five of these 12 seeds and a sixth it held
+    91 %, over random choices from 30 seeds of each family's toy 93 to 97 %. From the least to the greatest of five
+    will not do: whatever is measured, a third of all sixth ones lie outside.
     """
     chosen = np.array(list(combinations(range(NUM_SEEDS), NUM_TWINS + 1)))
     orders = [np.roll(chosen, shift, axis=1) for shift in range(NUM_TWINS + 1)]
     values = ees_by_seed[np.concatenate(orders)]
     twins, held_out = values[:, :NUM_TWINS], values[:, NUM_TWINS]
     reach = student.ppf(0.975, NUM_TWINS - 1) * twins.std(axis=1, ddof=1) * np.sqrt(1 + 1 / NUM_TWINS)
-    assert 0.9 < np.mean(np.abs(held_out - twins.mean(axis=1)) <= reach) <= 1
+    assert 0.85 < np.mean(np.abs(held_out - twins.mean(axis=1)) <= reach) <= 1
     inside = (twins.min(axis=1) <= held_out) & (held_out <= twins.max(axis=1))
     assert np.mean(inside) == pytest.approx(2 / 3, abs=0.05)

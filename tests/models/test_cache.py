@@ -1,12 +1,13 @@
-"""Folders that are complete or absent, and hashes of weights."""
+"""Folders that are complete or absent, and hashes of weights and configs."""
 
+import json
 import multiprocessing
 from pathlib import Path
 
 import pytest
 
 from exitbench.errors import ModelError
-from exitbench.models.cache import build_folder, cache_root, hash_file, hash_weights
+from exitbench.models.cache import build_folder, cache_root, hash_config, hash_file, hash_weights, weight_files
 
 
 def test_variable_moves_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +85,62 @@ def test_hash_of_weights_sees_every_change(tmp_path: Path) -> None:
     swapped = hash_weights(tmp_path)
     (tmp_path / "a.safetensors").rename(tmp_path / "c.safetensors")
     assert len({first, swapped, hash_weights(tmp_path)}) == 3
+
+
+def test_hash_of_weights_sees_shards_in_subfolders(tmp_path: Path) -> None:
+    """Bug: weights that are loaded through the index change, and the hash does not."""
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "b.safetensors").write_bytes(b"2")
+    (tmp_path / "a.safetensors").write_bytes(b"1")
+    weight_map = {"x": "a.safetensors", "y": "parts/b.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert weight_files(tmp_path) == ["a.safetensors", "parts/b.safetensors"]
+    first = hash_weights(tmp_path)
+    (tmp_path / "parts" / "b.safetensors").write_bytes(b"3")
+    assert hash_weights(tmp_path) != first
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "{}", "[]", '{"weight_map": null}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": ["b"]}}']
+)
+def test_broken_index(content: str, tmp_path: Path) -> None:
+    """Bug: a traceback for an index that broke off or is none."""
+    (tmp_path / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json.*fetch it again") as caught:
+        weight_files(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "tokenizer.model",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "chat_template.jinja",
+        "additional_chat_templates/tools.jinja",
+        "spiece.model",
+        "qwen.tiktoken",
+        "modeling.py",
+    ],
+)
+def test_hash_of_config_sees_every_file(name: str, tmp_path: Path) -> None:
+    """Bug: an edited tokeniser or chat template, and the model still counts as the same."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer_cache").mkdir()
+    before = hash_config(tmp_path)
+    (tmp_path / "README.md").write_text("no config")
+    (tmp_path / "model.safetensors").write_bytes(b"1")
+    assert hash_config(tmp_path) == before
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("changed")
+    assert hash_config(tmp_path) != before
 
 
 def test_unreadable_file(tmp_path: Path) -> None:

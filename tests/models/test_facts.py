@@ -1,6 +1,7 @@
 """What is counted on a loaded model."""
 
 import pytest
+import torch
 
 from exitbench.errors import ValidationError
 from exitbench.models.adapter import ModelAdapter
@@ -41,6 +42,31 @@ def test_a_projection_used_twice_counts_twice():
     attention.v_proj = attention.k_proj
     shape = model_shape(ModelAdapter(model))
     assert shape.block_weights == (LLAMA_BLOCK, LLAMA_BLOCK)
+
+
+class _RoutedMlp(torch.nn.Module):
+    """Three linear experts, of which each token goes through the one that its router likes best."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = torch.nn.Linear(32, 3, bias=False)
+        self.experts = torch.nn.ModuleList(torch.nn.Linear(32, 32, bias=False) for _ in range(3))
+
+    def forward(self, hidden):
+        out, chosen = torch.zeros_like(hidden), self.router(hidden).argmax(-1)
+        for index, expert in enumerate(self.experts):
+            out[chosen == index] = expert(hidden[chosen == index])
+        return out
+
+
+def test_experts_count_for_the_tokens_routed_to_them():
+    """Every expert counted in full for each token, though a token passes through one: blocks far too dear."""
+    model = toy_model("llama", num_blocks=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model.model.layers[1].mlp = _RoutedMlp()
+    dense = LLAMA_BLOCK - 3 * 32 * 64
+    assert model_shape(ModelAdapter(model)).block_weights == (LLAMA_BLOCK, dense + 3 * 32 + 32 * 32)
 
 
 def test_weights_shared_by_blocks_count_at_each_execution():

@@ -1,7 +1,11 @@
 """Loading as every measurement does it: found, loaded, proved."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import pytest
 import torch
+from transformers import AutoConfig
 
 from exitbench.errors import ModelError, ValidationError
 from exitbench.models import load as load_module
@@ -26,6 +30,21 @@ def test_load_a_folder(folder):
     assert loaded.shape.num_blocks == 4
     assert [check.passed for check in loaded.checks] == [True] * 3
     assert loaded.tokenizer("a").input_ids == [loaded.tokenizer.convert_tokens_to_ids("a")]
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "expected"),
+    [
+        ("gpt2", {"n_positions": 64}, 64),
+        ("gemma3", {"text_config": {"max_position_embeddings": 64}}, 64),
+        ("mamba", {}, None),
+    ],
+)
+def test_context_length_wherever_the_config_has_it(family, changes, expected, folder):
+    """A length that is nested in the config taken as unknown: prompts run past the last position."""
+    config = AutoConfig.for_model(family, **changes)
+    loaded = dataclasses.replace(load(str(folder)), model=SimpleNamespace(config=config))
+    assert loaded.context_length == expected
 
 
 def test_dtype_is_the_one_asked_for(folder, tmp_path):

@@ -172,6 +172,14 @@ def test_broken_config(content: str, tmp_path: Path) -> None:
     fail_to_load(folder, "config")
 
 
+@pytest.mark.parametrize("auto_map", [None, 1, ["AutoModelForCausalLM"]])
+def test_auto_map_that_is_none(auto_map: object, tmp_path: Path) -> None:
+    """Bug: a traceback for an entry that is there but empty, or of another kind."""
+    folder = save_toy(tmp_path / "toy")
+    edit_json(folder / "config.json", auto_map=auto_map)
+    fail_to_load(folder, r"config\.json has the auto_map .*remove it")
+
+
 def test_no_tokeniser(tmp_path: Path) -> None:
     """Bug: transformers makes an empty tokeniser that turns every text into nothing."""
     folder = save_toy(tmp_path / "toy")

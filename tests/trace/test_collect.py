@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -418,6 +419,18 @@ def test_other_weights_are_refused(prompts, options, copied, contents, tmp_path)
     assert contents(copied) == before
 
 
+def test_other_template_is_refused(loaded, prompts, options, copied, contents, toy_folder, tmp_path):
+    """Answers to prompts in two templates mixed in one trace, since the weights are the same."""
+    shutil.copytree(toy_folder, tmp_path / "toy")
+    with (tmp_path / "toy" / "chat_template.jinja").open("a") as template:
+        template.write("again")
+    before = contents(copied)
+    with pytest.raises(TraceError, match=r"model\.config_sha256") as said:
+        collect(load(str(tmp_path / "toy")), prompts, copied, options=options)
+    assert "weights_sha256" not in str(said.value)
+    assert contents(copied) == before
+
+
 def test_other_prompts_are_refused(loaded, prompts, options, copied):
     """A workload edited between two runs."""
     edited = dataclasses.replace(prompts.samples[4], turns=("Why is it not so?",))
@@ -448,6 +461,7 @@ def test_manifest_says_what_was_measured(loaded, prompts, finished, toy_folder):
     manifest = read_trace(finished).manifest
     assert manifest.model.model_type == "llama"
     assert manifest.model.weights_sha256 == loaded.source.weights_sha256
+    assert manifest.model.config_sha256 == loaded.source.config_sha256 is not None
     assert manifest.workload.sha256 == prompts.sha256
     assert manifest.workload.categories == {"chat": 3, "maths": 2}
     assert manifest.shape == loaded.shape

@@ -27,6 +27,7 @@ def test_circumstances_are_no_identity(manifest):
     ("section", "key", "value"),
     [
         ("model", "weights_sha256", "f" * 64),
+        ("model", "config_sha256", "f" * 64),
         ("model", "revision", "main"),
         ("workload", "sha256", "f" * 64),
         ("settings", "dtype", "bfloat16"),

@@ -8,9 +8,10 @@ Non-goals: eviction, and the hub's own cache, which huggingface_hub keeps where 
 """
 
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +20,34 @@ from filelock import FileLock
 
 from exitbench.errors import ModelError
 
-__all__ = ["CACHE_VARIABLE", "build_folder", "cache_root", "hash_file", "hash_weights"]
+__all__ = [
+    "CACHE_VARIABLE",
+    "build_folder",
+    "cache_root",
+    "hash_config",
+    "hash_file",
+    "hash_weights",
+    "weight_files",
+]
 
 CACHE_VARIABLE = "EXITBENCH_CACHE"
+# What transformers reads of a model folder besides the weights, the code of remote models included.
+_CONFIG_FILES = (
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "tekken.json",
+    "*.model",
+    "*.tiktoken",
+    "*.jinja",
+    "additional_chat_templates/*.jinja",
+    "*.py",
+)
 
 
 def cache_root() -> Path:
@@ -44,11 +70,53 @@ def hash_file(path: Path) -> str:
 
 
 def hash_weights(folder: Path) -> str:
-    """Return one sha256 over the names and contents of the safetensors files in `folder`, by name."""
+    """Return one sha256 over the names and contents of `weight_files`.
+
+    Raises:
+        ModelError: the index is broken, or a file is missing or cannot be read.
+    """
+    return _hash_files(folder, weight_files(folder))
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Return the names of the safetensors files in `folder` and of the shards in its index, which may lie deeper.
+
+    Raises:
+        ModelError: the index is broken.
+    """
+    names = {path.name for path in folder.glob("*.safetensors")}
+    index = folder / "model.safetensors.index.json"
+    return sorted(names | _shards(index)) if index.is_file() else sorted(names)
+
+
+def hash_config(folder: Path) -> str:
+    """Return one sha256 over the names and contents of what else `from_pretrained` reads in `folder`.
+
+    These are the configs, the tokeniser, the chat templates and the Python code. The model card is not among them.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    found = {path for pattern in _CONFIG_FILES for path in folder.glob(pattern) if path.is_file()}
+    return _hash_files(folder, sorted(path.relative_to(folder).as_posix() for path in found))
+
+
+def _hash_files(folder: Path, names: Iterable[str]) -> str:
     total = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        total.update(f"{path.name} {hash_file(path)}\n".encode())
+    for name in names:
+        total.update(f"{name} {hash_file(folder / name)}\n".encode())
     return total.hexdigest()
+
+
+def _shards(index: Path) -> set[str]:
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {index}: {error}; fetch it again") from error
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise ModelError(f"{index} has no weight_map; expected the file of each tensor; fetch it again")
+    return set(weight_map.values())
 
 
 def build_folder(target: Path, fill: Callable[[Path], None]) -> Path:

@@ -38,7 +38,7 @@ class ModulePaths:
     vocab_size: int
     """V, the number of logits."""
     block_weights: tuple[int, ...]
-    """Matrix-product weights used by each block for one token, counted as they ran."""
+    """Matrix-product weights used by each block for one token, counted as they ran; the mean over the tokens seen."""
     quirks: tuple[str, ...]
     """What a naive norm-and-head readout would get wrong."""
 
@@ -71,7 +71,7 @@ class _Observation:
     leaves: list[tuple[str, int, Any]] = field(default_factory=list)
     """(path, number of `calls` finished before it, output) of every call of a module without children."""
     products: dict[str, int] = field(default_factory=dict)
-    """Path -> weights times calls, of every linear map."""
+    """Path -> weights times rows that went through, of every linear map."""
     logits: torch.Tensor | None = None
 
 
@@ -87,7 +87,9 @@ def _observed(model: PreTrainedModel, seen: _Observation) -> Iterator[None]:
             if not any(True for _ in module.children()):
                 seen.leaves.append((name, len(seen.calls), output))
             if isinstance(module, torch.nn.Linear | Conv1D):
-                seen.products[name] = seen.products.get(name, 0) + module.weight.numel()
+                # By rows and not by calls: an expert sees only the tokens routed to it.
+                rows = output.shape[:-1].numel()
+                seen.products[name] = seen.products.get(name, 0) + module.weight.numel() * rows
 
         return module.register_forward_hook(hook, with_kwargs=True)
 
@@ -130,12 +132,14 @@ def _find_blocks(model: PreTrainedModel, seen: _Observation) -> str:
     return max(chains, key=lambda name: chains[name])
 
 
-def _count_block_weights(model: PreTrainedModel, blocks: str, num_blocks: int, seen: _Observation) -> tuple[int, ...]:
-    """Matrix-product weights of each block; refuses a block with matrices that no linear map used."""
+def _count_block_weights(
+    model: PreTrainedModel, blocks: str, num_blocks: int, num_tokens: int, seen: _Observation
+) -> tuple[int, ...]:
+    """Matrix-product weights of each block a token; refuses a block with matrices that no linear map used."""
     counts = []
     for index in range(num_blocks):
         prefix = f"{blocks}.{index}."
-        counts.append(sum(n for name, n in seen.products.items() if name.startswith(prefix)))
+        counts.append(round(sum(n for name, n in seen.products.items() if name.startswith(prefix)) / num_tokens))
         for name, parameter in model.get_submodule(prefix[:-1]).named_parameters():
             owner = (prefix + name).rpartition(".")[0]
             if parameter.ndim > 1 and owner not in seen.products:
@@ -155,9 +159,9 @@ def discover(model: PreTrainedModel) -> ModulePaths:
     Raises:
         ValidationError: no chain of blocks, no head, or a block whose cost cannot be counted; says what was tried.
     """
-    seen = _Observation()
+    seen, ids = _Observation(), probe_ids(model)
     with torch.inference_mode(), _observed(model, seen):
-        seen.logits = model(input_ids=probe_ids(model), use_cache=False).logits
+        seen.logits = model(input_ids=ids, use_cache=False).logits
     blocks = _find_blocks(model, seen)
     num_blocks = len(model.get_submodule(blocks))  # type: ignore[arg-type]
 
@@ -184,6 +188,6 @@ def discover(model: PreTrainedModel) -> ModulePaths:
         head=head,
         hidden_size=seen.calls[last][-1].shape[-1],
         vocab_size=seen.logits.shape[-1],
-        block_weights=_count_block_weights(model, blocks, num_blocks, seen),
+        block_weights=_count_block_weights(model, blocks, num_blocks, ids.numel(), seen),
         quirks=tuple(quirks),
     )

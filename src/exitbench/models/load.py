@@ -36,7 +36,7 @@ class LoadedModel:
     @property
     def context_length(self) -> int | None:
         """Longest sequence the model knows positions for; None if its config does not say."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        return getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
 
 
 def load(

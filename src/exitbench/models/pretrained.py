@@ -135,7 +135,12 @@ def _load_config(source: ModelSource, *, trust_remote_code: bool) -> PreTrainedC
     if not isinstance(stated, dict):
         raise ModelError(f"{path} holds a {type(stated).__name__}; expected a transformers config")
     model_type = stated.get("model_type")
-    remote = "AutoModelForCausalLM" in stated.get("auto_map", {})
+    auto_map = stated.get("auto_map", {})
+    if not isinstance(auto_map, dict):
+        raise ModelError(
+            f"{path} has the auto_map {auto_map!r}; expected names of classes, or no such entry: remove it"
+        )
+    remote = "AutoModelForCausalLM" in auto_map
     if model_type not in CONFIG_MAPPING and not (remote and trust_remote_code):
         reason = (
             "runs Python code of its own; read that code, then pass --trust-remote-code"

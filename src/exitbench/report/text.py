@@ -9,23 +9,12 @@ import re
 import unicodedata
 from typing import Any
 
+from exitbench.plain import is_control, plain
+
 __all__ = ["escape_markdown", "json_for_script", "plain", "visible", "visible_token"]
 
-_TERMINAL_ESCAPE = re.compile(
-    "\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # operating-system command: titles, hyperlinks
-    "|(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"  # control sequence: colours, cursor
-    "|\x1b[@-Z\\\\-_]?"  # two-character escapes, and a lone ESC
-)
-_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _NEWLINE, _TAB = "\u23ce", "\u21e5"
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]#|~])")
-
-
-def plain(text: str) -> str:
-    """Text for a terminal or a Markdown cell: one line without escape sequences or control characters."""
-    without_escapes = _TERMINAL_ESCAPE.sub("", text)
-    kept = (" " if c.isspace() else "" if _is_control(c) else c for c in without_escapes)
-    return " ".join("".join(kept).split())
 
 
 def escape_markdown(text: str) -> str:
@@ -55,12 +44,8 @@ def json_for_script(value: Any) -> str:
     return text
 
 
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in {"Cc", "Cs"} or character in _BIDI_CONTROLS
-
-
 def _symbol(character: str) -> str:
-    if not _is_control(character):
+    if not is_control(character):
         return character
     code = ord(character)
     if unicodedata.category(character) == "Cs":

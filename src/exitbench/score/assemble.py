@@ -36,7 +36,7 @@ EPS_GRID = (0.01, 0.05)
 MIN_DRAWS = 100
 """Fewer resamples cannot carry a 95 % interval."""
 
-_WITH_POLICIES = "not computed: comes with the policies"
+_WITH_POLICIES = "not computed: needs exit policies, which this version does not have"
 _SIGNALS = ("top1_id", "top1_prob", "entropy", "tv_final", "target_logprob", *SIMILARITIES)
 
 Floats = NDArray[np.float64]

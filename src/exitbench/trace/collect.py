@@ -21,12 +21,14 @@ from exitbench.models.load import LoadedModel
 from exitbench.progress import SILENT, Progressor
 from exitbench.signals import compute_signals
 from exitbench.trace.generate import greedy_answers
+from exitbench.trace.lock import sole_writer
 from exitbench.trace.manifest import Manifest, ModelIdentity, Settings, WorkloadIdentity
 from exitbench.trace.parts import Rows
 from exitbench.trace.prompts import conversation_ids, cut_into_documents, has_chat_template
 from exitbench.trace.store import TraceFolder
 from exitbench.trace.table import SampleInfo
 from exitbench.workloads import Workload
+from exitbench.workloads.workload import spread
 
 __all__ = ["collect"]
 
@@ -66,21 +68,22 @@ def collect(
 
     Raises:
         WorkloadError: the workload does not fit the mode or the model's context.
-        TraceError: `out` holds something else.
+        TraceError: `out` holds something else or a part that cannot be read, or another run is writing there.
     """
     mode: Mode = options.on or ("answers" if workload.kind == "prompts" else "text")
     run = _Answers(loaded, workload, options) if mode == "answers" else _Documents(loaded, workload, options)
-    folder = TraceFolder(out, _manifest(loaded, workload, options, mode, command), run.samples)
-    todo = [index for index in range(len(run.samples)) if not folder.is_done(index)]
-    with progress.bar(f"Tracing {loaded.source.name}", len(run.samples)) as advance:
-        advance(len(run.samples) - len(todo))
-        for index in todo:
-            try:
-                folder.write(index, _trace_sample(loaded, run.stretches(index, folder)))
-            except _SampleFailedError as failure:
-                folder.write_failure(index, str(failure))
-            advance(1)
-    folder.write_token_strings(_token_strings(loaded, folder.token_ids()))
+    with sole_writer(out):
+        folder = TraceFolder(out, _manifest(loaded, workload, options, mode, command), run.samples)
+        todo = [index for index in range(len(run.samples)) if not folder.is_done(index)]
+        with progress.bar(f"Tracing {loaded.source.name}", len(run.samples)) as advance:
+            advance(len(run.samples) - len(todo))
+            for index in todo:
+                try:
+                    folder.write(index, _trace_sample(loaded, run.stretches(index, folder)))
+                except _SampleFailedError as failure:
+                    folder.write_failure(index, str(failure))
+                advance(1)
+        folder.write_token_strings(_token_strings(loaded, folder.token_ids()))
 
 
 class _Documents:
@@ -90,7 +93,8 @@ class _Documents:
         length = min(options.document_tokens, loaded.context_length or options.document_tokens)
         samples, documents = cut_into_documents(loaded.tokenizer, workload, length)
         if options.limit is not None:
-            samples, documents = samples[: options.limit], documents[: options.limit]
+            chosen = spread([sample.category for sample in samples], options.limit)
+            samples, documents = [samples[i] for i in chosen], [documents[i] for i in chosen]
         self.samples: Sequence[SampleInfo] = samples
         self._documents = documents
 
@@ -122,8 +126,10 @@ class _Answers:
         """Prompt and answer of every turn of a sample, generating its batch's answers where they are not there yet."""
         number, place = divmod(index, self._options.generation_batch)
         if number != self._batch_number:
-            stored = folder.read_answers(number)
-            self._batch = self._generate(number) if stored is None else stored
+            size = self._options.generation_batch
+            batch = self.samples[number * size : (number + 1) * size]
+            stored = folder.read_answers(number, batch)
+            self._batch = self._generate(batch) if stored is None else stored
             self._batch_number = number
             if stored is None:
                 folder.write_answers(number, self._batch)
@@ -158,10 +164,8 @@ class _Answers:
                 "shorten them, lower --max-new-tokens or take them out"
             )
 
-    def _generate(self, number: int) -> list[list[list[int]]]:
+    def _generate(self, batch: Sequence[SampleInfo]) -> list[list[list[int]]]:
         """Answers of one batch, per sample and turn; a conversation that outgrows the context stops early."""
-        size = self._options.generation_batch
-        batch = self.samples[number * size : (number + 1) * size]
         answers: list[list[list[int]]] = [[] for _ in batch]
         for turn in range(max(len(sample.turns) for sample in batch)):
             waiting = {
@@ -222,6 +226,7 @@ def _manifest(loaded: LoadedModel, workload: Workload, options: TraceOptions, mo
             model_type=model.config.model_type,
             revision=source.revision,
             weights_sha256=source.weights_sha256,
+            config_sha256=source.config_sha256,
             quantisation=source.quantisation,
             licence=source.licence,
         ),

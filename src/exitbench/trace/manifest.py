@@ -29,6 +29,8 @@ class ModelIdentity(_Frozen):
     """transformers' model type, e.g. "llama"."""
     revision: str | None
     weights_sha256: str
+    config_sha256: str | None
+    """Of configs, tokeniser, chat templates and code beside the weights; None for GGUF, which holds all of it."""
     quantisation: str | None
     licence: str | None
 

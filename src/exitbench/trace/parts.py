@@ -60,16 +60,22 @@ def write_part(path: Path, sample: SampleInfo, rows: Rows) -> None:
         pq.write_table(pa.table(columns), temporary, compression="zstd")
 
 
-def read_part(path: Path, num_blocks: int) -> Rows:
-    """Read one part.
+def read_part(path: Path, sample: SampleInfo, num_blocks: int) -> Rows:
+    """Read the part of one sample.
 
     Raises:
-        CorruptTraceError: not readable as Parquet, a column missing, or lists of another length than L + 1.
+        CorruptTraceError: not readable as Parquet, a column missing, no rows, rows of another sample, or lists of another
+            length than L + 1.
     """
     try:
         # Only `read_table` on an open file keeps pyarrow from treating the folder's name as partition keys.
         with path.open("rb") as file:
             table = pq.read_table(file)
+        if table.num_rows == 0:
+            raise ValueError("it has no rows")
+        for name, value in (("sample_id", sample.id), ("category", sample.category)):
+            if table.column(name).unique().to_pylist() != [value]:
+                raise ValueError(f"its {name} is not {value!r} throughout")
         # Where a number is missing, pyarrow gives floats, which are no safe integers.
         scalars = {name: table.column(name).to_numpy().astype(d, casting="safe") for name, d in _SCALARS.items()}
         signals = {}
@@ -82,7 +88,5 @@ def read_part(path: Path, num_blocks: int) -> Rows:
                 signals[name] = flat.reshape(table.num_rows, num_blocks + 1)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CorruptTraceError(
-            f"{path} cannot be read ({reason}); delete it and run the trace again, or leave it out with --skip-corrupt"
-        ) from error
+        raise CorruptTraceError(f"{path} cannot be read ({reason}); delete it and run the trace again") from error
     return Rows(**scalars, signals=signals)

@@ -19,9 +19,10 @@ def has_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
     ids: list[int] = tokenizer(text, add_special_tokens=special, verbose=False).input_ids
-    if special and len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
-        return ids[:-1]  # an end token after the prompt would ask for a new text, not for an answer
-    return ids
+    eos = tokenizer.eos_token_id
+    # An end token after the prompt would ask for a new text, not for an answer; alone it may be a start token too.
+    ended = bool(ids) and ids[-1] == eos and (len(ids) > 1 or eos != tokenizer.bos_token_id)
+    return ids[:-1] if special and ended else ids
 
 
 def conversation_ids(

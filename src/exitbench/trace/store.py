@@ -13,7 +13,7 @@ in work. What is already there is never mixed with another identity.
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from exitbench.trace.table import Failure, SampleInfo, Trace
 
 __all__ = ["TraceFolder", "is_trace_folder", "read_manifest", "read_trace"]
 
+_OR_SKIP = ", or leave it out with --skip-corrupt"
+
 
 def is_trace_folder(path: Path) -> bool:
     """Whether `path` holds a trace, complete or not."""
@@ -41,13 +43,9 @@ def read_manifest(path: Path) -> Manifest:
     """Read the manifest of a trace folder.
 
     Raises:
-        TraceError: no trace there, or one of a newer schema.
+        TraceError: no trace there, one that may not be read, or one of a newer schema.
     """
     file = path / "manifest.json"
-    if not file.is_file():
-        raise TraceError(
-            f"{path} holds no trace (no manifest.json); make one with 'exitbench trace MODEL --out {path}'"
-        )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         found = content.get("schema_version")
@@ -57,6 +55,12 @@ def read_manifest(path: Path) -> Manifest:
                 "upgrade exitbench or trace again"
             )
         return Manifest.model_validate(content)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise TraceError(
+            f"{path} holds no trace (no manifest.json); make one with 'exitbench trace MODEL --out {path}'"
+        ) from error
+    except OSError as error:
+        raise TraceError(f"cannot read {file}: {error.strerror or error}; check its permissions") from error
     except (json.JSONDecodeError, UnicodeDecodeError, pydantic.ValidationError, AttributeError) as error:
         raise CorruptTraceError(f"{file} is no manifest of a trace ({_first_line(error)}); trace again") from error
 
@@ -79,7 +83,10 @@ def _is_first_write(file: Path) -> bool:
 
 
 class TraceFolder:
-    """A trace being written, new or resumed.
+    """A trace being written, new or resumed; by nobody else meanwhile, see `sole_writer`.
+
+    What a killed run left half-written is removed. The parts that are there are read once, so that a damaged one is
+    found before hours are spent on the others.
 
     Args:
         path: the folder; made if missing.
@@ -88,21 +95,29 @@ class TraceFolder:
 
     Raises:
         TraceError: the folder holds a trace of another identity, or files that are not a trace's.
+        CorruptTraceError: a part that is there cannot be read; names it.
     """
 
     def __init__(self, path: Path, manifest: Manifest, samples: Sequence[SampleInfo]) -> None:
         self.path = path
         self.manifest = manifest
         self.samples = samples
+        self._token_ids: set[int] = set()
         if is_trace_folder(path):
             self._refuse_other_identity()
         elif path.exists() and (not path.is_dir() or any(not _is_first_write(file) for file in path.iterdir())):
             raise TraceError(f"{path} exists and holds no trace; give an empty or new folder with --out")
         else:
             write_json(path / "manifest.json", manifest.model_dump(mode="json"))
+        for file in path.glob(".*.tmp"):
+            with suppress(OSError):  # no reader looks at it
+                file.unlink()
         if not (path / "samples.jsonl").is_file():  # nor is it where a run was killed after its first file
             lines = (json.dumps(asdict(sample), ensure_ascii=False) for sample in samples)
             write_text(path / "samples.jsonl", "".join(line + "\n" for line in lines))
+        for index, sample in enumerate(samples):
+            if self.is_done(index):
+                self._note_tokens(read_part(self._part(index), sample, manifest.shape.num_blocks))
 
     def _refuse_other_identity(self) -> None:
         there = read_manifest(self.path)
@@ -121,19 +136,22 @@ class TraceFolder:
     def write(self, index: int, rows: Rows) -> None:
         """Store the rows of sample `index`."""
         write_part(self._part(index), self.samples[index], rows)
+        self._note_tokens(rows)
         self._failed(index).unlink(missing_ok=True)
 
     def write_failure(self, index: int, reason: str) -> None:
         """Record why sample `index` has no rows."""
         write_json(self._failed(index), {"sample_id": self.samples[index].id, "reason": reason})
 
-    def read_answers(self, batch: int) -> list[list[list[int]]] | None:
-        """Token ids generated for a batch, per sample and turn; None if not generated yet."""
+    def read_answers(self, batch: int, samples: Sequence[SampleInfo]) -> list[list[list[int]]] | None:
+        """Token ids generated for the `samples` of a batch, per sample and turn; None if not generated yet."""
         file = self._answers(batch)
         if not file.is_file():
             return None
         with _readable(file):
             answers: list[list[list[int]]] = json.loads(file.read_text(encoding="utf-8"))
+            if not _are_answers(answers, samples):
+                raise ValueError(f"no lists of token ids for {len(samples)} samples")
         return answers
 
     def write_answers(self, batch: int, answers: list[list[list[int]]]) -> None:
@@ -142,13 +160,11 @@ class TraceFolder:
 
     def token_ids(self) -> list[int]:
         """Every token id that occurs in the parts, sorted."""
-        ids: set[int] = set()
-        for index in range(len(self.samples)):
-            if self.is_done(index):
-                rows = read_part(self._part(index), self.manifest.shape.num_blocks)
-                for values in (rows.input_id, rows.target_id, rows.signals["top1_id"]):
-                    ids.update(np.unique(values).tolist())
-        return sorted(ids)
+        return sorted(self._token_ids)
+
+    def _note_tokens(self, rows: Rows) -> None:
+        for values in (rows.input_id, rows.target_id, rows.signals["top1_id"]):
+            self._token_ids.update(np.unique(values).tolist())
 
     def write_token_strings(self, strings: dict[int, str]) -> None:
         """Store the decoded text of token ids; the last file of a complete trace."""
@@ -166,6 +182,17 @@ class TraceFolder:
 
     def _answers(self, batch: int) -> Path:
         return self.path / f"answers-{batch:05d}.json"
+
+
+def _are_answers(answers: Any, samples: Sequence[SampleInfo]) -> bool:
+    """Whether these are token ids for every sample: an answer a turn, or fewer where it outgrew the context."""
+    return (
+        isinstance(answers, list)
+        and len(answers) == len(samples)
+        and all(isinstance(a, list) and len(a) <= len(s.turns) for a, s in zip(answers, samples, strict=True))
+        and all(isinstance(turn, list) and turn for a in answers for turn in a)
+        and all(type(token) is int for a in answers for turn in a for token in turn)
+    )
 
 
 @contextmanager
@@ -193,15 +220,20 @@ def _read_failure(file: Path) -> Failure:
         return Failure(**json.loads(file.read_text(encoding="utf-8")))
 
 
-def _read_token_strings(path: Path) -> dict[int, str]:
+def _read_token_strings(path: Path, *, skip_corrupt: bool) -> dict[int, str]:
     file = path / "tokens.parquet"
     if not file.is_file():
         return {}
-    with _readable(file):
-        table = pq.read_table(file)
-        ids: list[Any] = table.column("id").to_pylist()
-        texts: list[Any] = table.column("text").to_pylist()
-        return dict(zip(ids, texts, strict=True))
+    try:
+        with _readable(file):
+            table = pq.read_table(file)
+            ids: list[Any] = table.column("id").to_pylist()
+            texts: list[Any] = table.column("text").to_pylist()
+            return dict(zip(ids, texts, strict=True))
+    except CorruptTraceError as error:
+        if not skip_corrupt:
+            raise CorruptTraceError(f"{error}{_OR_SKIP}") from error
+        return {}
 
 
 def read_trace(path: Path, *, skip_corrupt: bool = False) -> Trace:
@@ -209,10 +241,11 @@ def read_trace(path: Path, *, skip_corrupt: bool = False) -> Trace:
 
     Args:
         path: the folder.
-        skip_corrupt: leave out parts that cannot be read; they become failures that say so.
+        skip_corrupt: leave out parts that cannot be read; they become failures that say so. Text of tokens that cannot
+            be read is left out too, being for display only.
 
     Raises:
-        CorruptTraceError: a part cannot be read; names it.
+        CorruptTraceError: a file cannot be read; names it.
         TraceError: no trace, an unfinished one, or one in which every sample failed.
     """
     manifest = read_manifest(path)
@@ -224,10 +257,10 @@ def read_trace(path: Path, *, skip_corrupt: bool = False) -> Trace:
         part, failed = path / f"part-{index:05d}.parquet", path / f"failed-{index:05d}.json"
         if part.is_file():
             try:
-                parts.append((index, read_part(part, manifest.shape.num_blocks)))
-            except CorruptTraceError:
+                parts.append((index, read_part(part, sample, manifest.shape.num_blocks)))
+            except CorruptTraceError as error:
                 if not skip_corrupt:
-                    raise
+                    raise CorruptTraceError(f"{error}{_OR_SKIP}") from error
                 failures.append(Failure(sample_id=sample.id, reason=f"{part.name} is corrupt and was left out"))
         elif failed.is_file():
             failures.append(_read_failure(failed))
@@ -240,7 +273,7 @@ def read_trace(path: Path, *, skip_corrupt: bool = False) -> Trace:
         )
     if not parts:
         raise TraceError(f"{path} has no traced sample: all {len(samples)} failed, first: {failures[0].reason}")
-    return _joined(manifest, samples, parts, tuple(failures), _read_token_strings(path))
+    return _joined(manifest, samples, parts, tuple(failures), _read_token_strings(path, skip_corrupt=skip_corrupt))
 
 
 def _joined(

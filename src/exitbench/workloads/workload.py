@@ -8,13 +8,14 @@ built; loaders add where in the file the fault lies.
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
 from exitbench.errors import WorkloadError
 
-__all__ = ["Kind", "Sample", "Workload"]
+__all__ = ["Kind", "Sample", "Workload", "spread"]
 
 Kind = Literal["prompts", "text"]
 
@@ -87,10 +88,7 @@ class Workload:
         return dict(Counter(sample.category for sample in self.samples))
 
     def limited(self, n: int) -> "Workload":
-        """Return a workload of `n` samples spread over the categories, in the order of the whole one.
-
-        Every category gets its first sample before any gets a second; beyond that each has its share of the
-        whole. A smaller limit is always a subset of a larger one, so results with two limits share samples.
+        """Return a workload of `n` samples, spread over the categories as `spread` says.
 
         Args:
             n: number of samples; from the workload's own number on, the workload itself is returned.
@@ -102,17 +100,33 @@ class Workload:
             raise WorkloadError(f"limit is {n}; expected at least 1 sample")
         if n >= len(self.samples):
             return self
-        sizes = self.categories
-        seen: Counter[str] = Counter()
-        priority = []
-        for index, sample in enumerate(self.samples):
-            rank = seen[sample.category]
-            seen[sample.category] += 1
-            # the share of its category that is taken by then, so that unequal categories fill up in step
-            share = (rank + 0.5) / sizes[sample.category] if rank else 0.0
-            priority.append((share, index))
-        chosen = sorted(index for _, index in sorted(priority)[:n])
+        chosen = spread([sample.category for sample in self.samples], n)
         return replace(self, samples=tuple(self.samples[index] for index in chosen))
+
+
+def spread(categories: Sequence[str], n: int) -> list[int]:
+    """Choose `n` entries spread over their categories.
+
+    Every category gets its first entry before any gets a second; beyond that each has its share of the whole.
+    Those of one category are its first. A smaller choice is always a subset of a larger one, so results with
+    two limits share samples.
+
+    Args:
+        categories: category of each entry.
+        n: number of entries to choose; all, if there are no more.
+
+    Returns:
+        Indices of the chosen, ascending.
+    """
+    sizes, seen = Counter(categories), Counter[str]()
+    priority = []
+    for index, category in enumerate(categories):
+        rank = seen[category]
+        seen[category] += 1
+        # the share of its category that is taken by then, so that unequal categories fill up in step
+        share = (rank + 0.5) / sizes[category] if rank else 0.0
+        priority.append((share, index))
+    return sorted(index for _, index in sorted(priority)[:n])
 
 
 def _check_text(field: str, text: str) -> None:
