@@ -30,6 +30,13 @@ def test_too_small_a_number_is_refused(option, least, flag):
             TraceOptions(**{option: value})
 
 
+def test_negative_seed_is_refused():
+    """A traceback of the random generator, after everything has been traced."""
+    assert TraceOptions(seed=0).seed == 0
+    with pytest.raises(ExitbenchError, match="--seed is -1, expected at least 0"):
+        TraceOptions(seed=-1)
+
+
 def test_unknown_mode_is_refused():
     """A misspelt mode taken for the other one."""
     assert TraceOptions(on="text").on == "text"

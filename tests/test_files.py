@@ -91,6 +91,32 @@ def test_folder_in_the_way(tmp_path):
     assert _names(tmp_path) == ["name"]
 
 
+def test_folder_as_the_file(tmp_path, monkeypatch):
+    """A traceback about an empty name, or work done that has no place to go."""
+    monkeypatch.chdir(tmp_path)
+    for target in (Path(), Path(".."), tmp_path):
+        with pytest.raises(ExitbenchError, match=r"cannot write .+: Is a directory"), replacing(target):
+            pytest.fail("work was begun")
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [PermissionError, NotADirectoryError])
+def test_clean_up_does_not_hide_what_went_wrong(tmp_path, monkeypatch, error):
+    """A traceback about a temporary file, where the disk was full."""
+
+    def fail(*_, **__):
+        raise error
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for name in ("exists", "unlink"):
+        monkeypatch.setattr(Path, name, fail)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ExitbenchError, match="No space left on device"):
+        write_text(tmp_path / "file.txt", "x")
+
+
 def test_text_is_utf8_whatever_the_locale(tmp_path):
     """A prompt in another script that cannot be written under a C locale."""
     write_text(tmp_path / "file.txt", "caf\u00e9 \u732b")

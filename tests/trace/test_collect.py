@@ -212,10 +212,15 @@ def test_limit_on_answers_spreads_over_categories(loaded, prompts, tmp_path):
     assert trace.manifest.settings.limit == 2
 
 
-def test_limit_on_text_counts_documents(loaded, text, tmp_path):
-    """A limit that counts texts where documents are the prompts."""
-    trace = _traced(loaded, text, tmp_path / "trace", TraceOptions(limit=3, document_tokens=50))
-    assert [sample.id for sample in trace.samples] == ["long/00000", "long/00001", "long/00002"]
+def test_limit_on_text_spreads_over_categories(loaded, text, tmp_path):
+    """A limit that counts texts where documents are the prompts, or that takes the first text's alone."""
+    options = TraceOptions(limit=3, document_tokens=50)
+    trace = _traced(loaded, text, tmp_path / "trace", options)
+    assert [sample.id for sample in trace.samples] == ["long/00000", "long/00001", "short/00000"]
+    assert [sample.category for sample in trace.samples] == ["bees", "bees", "a"]
+    for index, sample in enumerate(trace.samples):
+        ids = loaded.tokenizer(sample.turns[0], add_special_tokens=False).input_ids
+        assert trace.target_id[trace.sample_index == index].tolist() == ids[1:]
 
 
 def test_limit_beyond_the_workload_takes_all(loaded, prompts, tmp_path):

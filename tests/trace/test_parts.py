@@ -1,5 +1,7 @@
 """One part file: what is written comes back, and what cannot be right is refused by name."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,7 +55,7 @@ def test_written_rows_come_back(tmp_path_factory, entropy):
     path = tmp_path_factory.mktemp("part") / "part.parquet"
     rows = _rows(len(entropy), entropy.shape[1] - 1, entropy=entropy)
     write_part(path, SAMPLE, rows)
-    _assert_same(read_part(path, entropy.shape[1] - 1), rows)
+    _assert_same(read_part(path, SAMPLE, entropy.shape[1] - 1), rows)
 
 
 def test_same_rows_same_bytes(tmp_path):
@@ -83,7 +85,7 @@ def test_folder_names_are_no_data(tmp_path):
     """A folder called `turn=3` taken for a column of the table."""
     path = tmp_path / "turn=3" / "part.parquet"
     write_part(path, SAMPLE, _rows())
-    assert read_part(path, 2).turn.tolist() == [0, 0, 0]
+    assert read_part(path, SAMPLE, 2).turn.tolist() == [0, 0, 0]
 
 
 def _damage(path, kind):
@@ -123,7 +125,7 @@ def test_damaged_part_is_named(tmp_path, kind):
     write_part(path, SAMPLE, _rows())
     _damage(path, kind)
     with pytest.raises(CorruptTraceError, match=r"part-00003\.parquet cannot be read \(.+\); delete it") as said:
-        read_part(path, 2)
+        read_part(path, SAMPLE, 2)
     assert "\n" not in str(said.value)
 
 
@@ -133,7 +135,7 @@ def test_trace_of_another_depth_is_refused(tmp_path):
     write_part(path, SAMPLE, _rows(num_rows=4, num_blocks=2))
     for num_blocks in (1, 3, 5):
         with pytest.raises(CorruptTraceError):
-            read_part(path, num_blocks)
+            read_part(path, SAMPLE, num_blocks)
 
 
 def test_lists_of_unequal_length_are_refused(tmp_path):
@@ -144,7 +146,35 @@ def test_lists_of_unequal_length_are_refused(tmp_path):
     uneven = pa.ListArray.from_arrays([0, 2, 6, 9], pa.array(range(9), pa.int32()))
     pq.write_table(table.set_column(table.column_names.index("top1_id"), "top1_id", uneven), path)
     with pytest.raises(CorruptTraceError):
-        read_part(path, 2)
+        read_part(path, SAMPLE, 2)
+
+
+@pytest.mark.parametrize("changes", [{"id": "s2"}, {"category": "maths"}], ids=["id", "category"])
+def test_part_of_another_sample_is_refused(tmp_path, changes):
+    """Rows counted for a prompt or a category that they do not belong to, where a file was renamed or copied."""
+    path = tmp_path / "part.parquet"
+    write_part(path, SAMPLE, _rows())
+    with pytest.raises(CorruptTraceError, match=r"part\.parquet cannot be read \(its \w+ is not '\w+' throughout\)"):
+        read_part(path, replace(SAMPLE, **changes), 2)
+
+
+@pytest.mark.parametrize("ids", [["s1", "s2", "s1"], ["s1", None, "s1"]])
+def test_part_of_several_samples_is_refused(tmp_path, ids):
+    """A part whose first row alone is checked."""
+    path = tmp_path / "part.parquet"
+    write_part(path, SAMPLE, _rows())
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(0, "sample_id", pa.array(ids, pa.string())), path)
+    with pytest.raises(CorruptTraceError, match="sample_id"):
+        read_part(path, SAMPLE, 2)
+
+
+def test_part_without_rows_is_refused(tmp_path):
+    """A sample that is neither traced nor failed, and that no count shows."""
+    path = tmp_path / "part.parquet"
+    write_part(path, SAMPLE, _rows(num_rows=0))
+    with pytest.raises(CorruptTraceError, match="it has no rows"):
+        read_part(path, SAMPLE, 2)
 
 
 def test_folder_that_cannot_be_written(tmp_path):

@@ -64,6 +64,18 @@ def test_special_tokens_of_a_plain_prompt():
     assert conversation_ids(_adding("$A <eos>"), ["Hi"], [], chat=False) == _bytes("Hi")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "bos", "start"),
+    [("$A <eos>", "<bos>", []), ("<bos> $A <eos>", "<bos>", [2]), ("<eos> $A", "<eos>", [0])],
+)
+def test_start_of_a_document(pattern, bos, start):
+    """A document that begins with an end token, or without the start token that is also the end token."""
+    tokenizer = _adding(pattern)
+    tokenizer.bos_token = bos
+    _, documents = cut_into_documents(tokenizer, _texts("abcd"), 10)
+    assert documents == [[*start, *_bytes("abcd")]]
+
+
 def test_template_that_refuses():
     """A template's own error as a traceback."""
     tokenizer = byte_tokenizer()

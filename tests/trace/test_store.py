@@ -1,7 +1,9 @@
 """Reading a trace folder back, sound or damaged."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -58,6 +60,17 @@ def test_broken_manifest(copied, content):
     assert "\n" not in str(said.value)
 
 
+def test_manifest_that_may_not_be_read(copied, monkeypatch):
+    """A traceback about permissions."""
+
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", forbidden)
+    with pytest.raises(TraceError, match=r"cannot read .*manifest\.json: Permission denied; check"):
+        read_trace(copied)
+
+
 @pytest.mark.parametrize("version", [2, 0, "1"])
 def test_other_schema_is_refused(copied, version, loaded, prompts, options):
     """A trace of a later version read, or resumed, as if it were of this one."""
@@ -92,6 +105,23 @@ def test_corrupt_part_is_named_and_can_be_left_out(copied):
         ("s3", "part-00003.parquet is corrupt and was left out")
     ]
     assert len(trace.samples) == 5
+
+
+def test_part_of_another_sample_is_corrupt(copied):
+    """One prompt's rows counted for two, where a part was copied over another."""
+    shutil.copy(copied / "part-00000.parquet", copied / "part-00002.parquet")
+    with pytest.raises(CorruptTraceError, match=r"part-00002\.parquet cannot be read \(its sample_id is not 's2'"):
+        read_trace(copied)
+    assert [failure.sample_id for failure in read_trace(copied, skip_corrupt=True).failures] == ["s2"]
+
+
+def test_corrupt_part_is_found_before_anything_is_traced(copied, loaded, prompts, options, monkeypatch):
+    """Hours of tracing that end with a message about a part that was there all along, or with unfit advice."""
+    (copied / "part-00000.parquet").unlink()
+    (copied / "part-00004.parquet").write_bytes(b"PAR1")
+    monkeypatch.setattr("exitbench.trace.collect.compute_signals", lambda *_: pytest.fail("a sample was traced"))
+    with pytest.raises(CorruptTraceError, match=r"part-00004\.parquet .*; delete it and run the trace again$"):
+        collect(loaded, prompts, copied, options=options)
 
 
 def test_corrupt_part_deleted_is_traced_again(copied, finished, loaded, prompts, options, contents):
@@ -148,10 +178,17 @@ def test_broken_failure(copied, content):
         read_trace(copied)
 
 
-def test_broken_answers(copied, loaded, prompts, options):
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("[[[3", "[]", "{}", "null", "[[[3]]]", "[[[3]], [[3]], [[3]]]", "[[3], [3]]", "[[[]], [[3]]]"),
+        *('[[["3"]], [[3]]]', "[[[3.5]], [[3]]]", "[[[true]], [[3]]]", "[[[3], [3]], [[3]]]", "[{}, [[3]]]"),
+    ],
+)
+def test_broken_answers(copied, loaded, prompts, options, content):
     """A traceback, or the answers of another batch, where stored answers cannot be read."""
     (copied / "part-00003.parquet").unlink()
-    (copied / "answers-00001.json").write_text("[[[3")
+    (copied / "answers-00001.json").write_text(content)
     with pytest.raises(CorruptTraceError, match=r"answers-00001\.json cannot be read"):
         collect(loaded, prompts, copied, options=options)
 
@@ -161,6 +198,8 @@ def test_broken_token_strings(copied):
     (copied / "tokens.parquet").write_bytes(b"")
     with pytest.raises(CorruptTraceError, match=r"tokens\.parquet cannot be read.*delete it and run the trace again"):
         read_trace(copied)
+    trace = read_trace(copied, skip_corrupt=True)
+    assert (trace.token_strings, trace.failures) == ({}, ())
     (copied / "tokens.parquet").unlink()
     assert read_trace(copied).token_strings == {}
 

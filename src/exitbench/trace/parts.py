@@ -64,8 +64,8 @@ def read_part(path: Path, sample: SampleInfo, num_blocks: int) -> Rows:
     """Read the part of one sample.
 
     Raises:
-        CorruptTraceError: not readable as Parquet, a column missing, no rows, rows of another sample, or lists of another
-            length than L + 1.
+        CorruptTraceError: not readable as Parquet, no rows or those of another sample, a column missing, or lists of
+            another length than L + 1.
     """
     try:
         # Only `read_table` on an open file keeps pyarrow from treating the folder's name as partition keys.
