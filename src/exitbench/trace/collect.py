@@ -155,7 +155,7 @@ class _Answers:
         return context is None or len(prompt) + self._options.max_new_tokens <= context
 
     def _refuse_too_long(self) -> None:
-        lengths = {s.id: len(self._prompt(s, [])) for s in self.samples if not self._fits(self._prompt(s, []))}
+        lengths = {s.id: len(ids) for s in self.samples if not self._fits(ids := self._prompt(s, []))}
         if lengths:
             worst, length = max(lengths.items(), key=lambda item: item[1])
             raise WorkloadError(
