@@ -13,14 +13,27 @@ Shapes: L blocks, T tokens, R rows (tokens read out together), D hidden size, V 
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
-from exitbench.models.discover import ModulePaths, discover, hidden_of_input, hidden_of_output
+from exitbench.models.discover import ModulePaths, discover
 
-__all__ = ["ModelAdapter"]
+__all__ = ["ModelAdapter", "Pass"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass over a sequence showed."""
+
+    logits: torch.Tensor
+    """(T, V)"""
+    hidden: torch.Tensor
+    """(T, D), after the last block"""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    """The arguments of each block."""
 
 
 class ModelAdapter:
@@ -34,7 +47,7 @@ class ModelAdapter:
     def __init__(self, model: PreTrainedModel, paths: ModulePaths | None = None) -> None:
         self.model = model
         self.paths = paths or discover(model)
-        self.blocks = list(model.get_submodule(self.paths.blocks).children())
+        self.blocks = [model.get_submodule(path) for path in self.paths.blocks]
         accepted = inspect.signature(model.forward).parameters
         self._one_logit_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
 
@@ -60,19 +73,89 @@ class ModelAdapter:
         """
         kept: list[torch.Tensor] = []
 
-        def keep_input(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            kept.append(hidden_of_input(args, kwargs)[0, rows].clone())
+        def keep(hidden: torch.Tensor) -> None:
+            kept.append(self.paths.layout.to_rows(hidden)[0, rows].clone())
 
-        def keep_output(_: Any, __: Any, output: Any) -> None:
-            kept.append(hidden_of_output(output)[0, rows].clone())
+        def entering(depth: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if depth == 0:
+                keep(self.paths.ports[0].taken(args, kwargs))
 
-        with torch.inference_mode(), ExitStack() as stack:
-            first = self.blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True)
-            stack.callback(first.remove)
-            for block in self.blocks:
-                stack.callback(block.register_forward_hook(keep_output).remove)
+        def leaving(depth: int, output: Any) -> None:
+            keep(self.paths.ports[depth].left(output))
+
+        with torch.inference_mode(), self.watched(entering, leaving):
             self.model(input_ids=input_ids, use_cache=False, **self._one_logit_only)
             return torch.stack([hidden.to(kept[0].device) for hidden in kept])
+
+    def record(self, input_ids: torch.Tensor) -> Pass:
+        """Run one sequence through the model and keep what every block was called with.
+
+        Args:
+            input_ids: (1, T) token ids.
+        """
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        left: list[torch.Tensor] = []
+        ports, layout = self.paths.ports, self.paths.layout
+
+        def entering(index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            # A copy, for a block may write to its input.
+            calls.append(ports[index].given(args, kwargs, ports[index].taken(args, kwargs).clone()))
+
+        def leaving(index: int, output: Any) -> None:
+            left[:] = [layout.to_rows(ports[index].left(output))[0].clone()]
+
+        with torch.no_grad(), self.watched(entering, leaving):
+            logits = self.model(input_ids=input_ids, use_cache=False).logits
+        return Pass(logits=logits.reshape(input_ids.shape[1], -1), hidden=left[0], calls=calls)
+
+    def answer(self, prompt: torch.Tensor, *, num_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Let the model write a greedy answer, one token at a time with its cache, past any end token.
+
+        Args:
+            prompt: (1, P) token ids.
+            num_tokens: N, length of the answer; the last token is not run through the model again.
+
+        Returns:
+            (1, P + N - 1) ids of the prompt and what follows it, and the (N, V) logits by which the answer was chosen.
+        """
+        generate: Any = self.model.generate
+        lengths = {"max_new_tokens": num_tokens, "min_new_tokens": num_tokens}
+        with torch.no_grad():
+            answer = generate(
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                generation_config=GenerationConfig(do_sample=False, pad_token_id=0, **lengths),
+                output_logits=True,
+                return_dict_in_generate=True,
+                use_cache=True,
+            )
+        return answer.sequences[:, :-1], torch.cat(list(answer.logits))
+
+    @contextmanager
+    def watched(
+        self,
+        entering: Callable[[int, tuple[Any, ...], dict[str, Any]], None],
+        leaving: Callable[[int, Any], Any],
+    ) -> Iterator[None]:
+        """Call `entering(i, args, kwargs)` before block i (from 0) and `leaving(i, output)` after it in every pass.
+
+        What `leaving` returns, if anything, takes the place of the block's output.
+        """
+        finished = 0
+
+        def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            entering(finished % self.num_blocks, args, kwargs)
+
+        def after(_: Any, __: Any, output: Any) -> Any:
+            nonlocal finished
+            finished += 1
+            return leaving((finished - 1) % self.num_blocks, output)
+
+        with ExitStack() as stack:
+            for block in dict.fromkeys(self.blocks):
+                stack.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
+                stack.callback(block.register_forward_hook(after).remove)
+            yield
 
     def readout(self, hidden_RD: torch.Tensor) -> torch.Tensor:
         """Logits that the model's own code after the last block gives for hidden states of any depth.
@@ -84,26 +167,26 @@ class ModelAdapter:
             (R, V) logits in the model's own output dtype.
         """
         # R sequences of one token: no mask, and no limit on R from the positions that a model knows.
-        hidden_R1D = hidden_RD[:, None, :]
+        hidden = self.paths.layout.from_rows(hidden_RD[:, None, :])
         input_ids = torch.zeros(len(hidden_RD), 1, dtype=torch.long, device=self.model.device)
-        with torch.inference_mode(), self._blocks_replaced(hidden_R1D):
+        with torch.inference_mode(), self._blocks_replaced(hidden):
             logits_R1V: torch.Tensor = self.model(input_ids=input_ids, use_cache=False).logits
-        return logits_R1V[:, 0]
+        return logits_R1V.reshape(len(hidden_RD), -1)
 
     @contextmanager
-    def _blocks_replaced(self, hidden_R1D: torch.Tensor) -> Iterator[None]:
-        """Make every block return its input, and the last one `hidden_R1D`, for the time of the context."""
-
-        def pass_through(*args: Any, **kwargs: Any) -> Any:
-            return hidden_of_input(args, kwargs)
+    def _blocks_replaced(self, hidden: torch.Tensor) -> Iterator[None]:
+        """Make every block return its input, and the last one `hidden`, for the time of the context."""
+        ran = 0
 
         def stand_in(*args: Any, **kwargs: Any) -> Any:
-            return hidden_R1D
+            nonlocal ran
+            port = self.paths.ports[ran]
+            ran += 1
+            return port.imitated(hidden if ran == self.num_blocks else port.taken(args, kwargs))
 
         with ExitStack() as stack:
-            for block in self.blocks[:-1]:
-                stack.enter_context(_forward_replaced(block, pass_through))
-            stack.enter_context(_forward_replaced(self.blocks[-1], stand_in))
+            for block in dict.fromkeys(self.blocks):
+                stack.enter_context(_forward_replaced(block, stand_in))
             yield
 
 

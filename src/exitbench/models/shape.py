@@ -1,25 +1,103 @@
-"""Sizes of a model, counted on the loaded weights, and its block costs."""
+"""Sizes of a model, counted on the loaded weights, and the anatomy of its blocks: what every cost is reckoned from."""
+
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["ModelShape"]
+__all__ = ["BlockShape", "Experts", "MixerKind", "ModelShape", "ParameterCount"]
+
+MixerKind = Literal["full attention", "sliding attention", "linear attention", "SSM", "convolution"]
 
 
-class ModelShape(BaseModel):
-    """Counted sizes; part of every artefact. Imports no torch, so that results can be read without it."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_blocks: int = Field(ge=1)
-    """L, the number of blocks that really run."""
+
+class Experts(_Frozen):
+    """A mixture of experts in a block; shared experts are not among them."""
+
+    total: int
+    active: float
+    """How many of them a token goes through; the mean where that is no fixed number."""
+
+
+class BlockShape(_Frozen):
+    """What one block is and what one token costs in it. A module that runs at several depths counts at each."""
+
+    mixers: tuple[MixerKind, ...]
+    """What carries information from token to token; empty for a block that is an MLP only."""
+    feed_forward: bool
+    """Whether it holds an MLP, or experts, beside the mixers."""
+    experts: Experts | None
+    parameters: int
+    active_parameters: int
+    """Parameters that one token is multiplied by or added to: those of its experts, and all that are no experts'."""
+    product_weights: int
+    """Active matrix-product weights: multiply-adds a token with weights as one operand; 2 FLOPs each."""
+    fixed_flops: int
+    """FLOPs of a decoded token that depend neither on weights nor on context, e.g. reading and updating a state."""
+    flops_per_position: int
+    """FLOPs of a decoded token for each position it attends to, itself included."""
+    window: int | None
+    """Largest number of positions attended to, itself included; None without a limit."""
+    weight_bytes: int
+    """Bytes of the active parameters, read for each decoded token at batch 1."""
+    state_bytes: int
+    """Bytes of the state that does not grow with the context, read and written for each decoded token."""
+    state_bytes_per_position: int
+    """Bytes of the state that each position adds, until the window is full: keys and values."""
+
+    @property
+    def kind(self) -> str:
+        """The block in words, e.g. "sliding attention (512) + MoE (8 of 64)"."""
+        window = f" ({self.window})" if self.window is not None else ""
+        parts = [f"{mixer}{window if mixer == 'sliding attention' else ''}" for mixer in self.mixers]
+        if self.experts is not None:
+            parts.append(f"MoE ({self.experts.active:.3g} of {self.experts.total})")
+        elif self.feed_forward:
+            parts.append("MLP")
+        return " + ".join(parts)
+
+    def decode_flops(self, context: int) -> int:
+        """FLOPs of decoding one token at a context of `context` positions, the token included."""
+        attended = context if self.window is None else min(context, self.window)
+        return 2 * self.product_weights + self.fixed_flops + self.flops_per_position * attended
+
+
+class ParameterCount(_Frozen):
+    """Parameters of a model by where they are used. A tensor used in two places counts in the first."""
+
+    embedding: int
+    """Used before the first block: token and position embeddings, their norms and projections."""
+    blocks: int
+    output: int
+    """Used after the last block: norms, projections, the head if it is not tied to the embedding."""
+    idle: int
+    """Not used when text is read: towers for images or audio, blocks for predicting several tokens."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.embedding + self.blocks + self.output + self.idle
+
+
+class ModelShape(_Frozen):
+    """Counted sizes; part of every artefact. Imports no torch, so that results can be read without it."""
+
     hidden_size: int
     vocab_size: int
     num_parameters: int
+    parameters: ParameterCount
+    blocks: tuple[BlockShape, ...] = Field(min_length=1)
+    """In the order in which they run."""
     block_costs: tuple[float, ...]
     """c_1 .. c_L: each block's share of all blocks' active matrix-product weights; sums to 1."""
-    block_weights: tuple[int, ...]
-    """Active matrix-product weights of each block (2 FLOPs each a token)."""
     head_weights: int
     """Matrix-product weights of one readout."""
     rotary: dict[str, float | None] = Field(default_factory=dict)
     """Rotary base per buffer in force; None where the frequencies are no plain power; empty without rotary."""
+
+    @property
+    def num_blocks(self) -> int:
+        """L, the number of blocks that really run."""
+        return len(self.blocks)

@@ -1,0 +1,255 @@
+"""What each block is and costs, found by watching the model run; see `shape` for what is counted.
+
+Three observations: a pass over the probe, for the weights that a token goes through and which part of the model each
+parameter belongs to; two tokens decoded with the cache, one after the other, for what a position more costs and what
+state is kept; and every block run alone, for how it mixes tokens.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from exitbench.errors import ValidationError
+from exitbench.models.adapter import ModelAdapter
+from exitbench.models.discover import probe_ids
+from exitbench.models.mixing import Mixing, mixing_of, window_of
+from exitbench.models.products import Products
+from exitbench.models.rotary import rotary_bases
+from exitbench.models.shape import BlockShape, Experts, MixerKind, ModelShape, ParameterCount
+from exitbench.models.state import Snapshot, StateChange, snapshot
+
+__all__ = ["model_shape"]
+
+_BEFORE, _AFTER = "before the blocks", "after the blocks"
+_PROMPT_TOKENS = 4
+_DECODED = 2
+"""Tokens decoded with the cache."""
+_STATE_FLOPS = 3
+"""FLOPs to update one element of a state of fixed size: decay it, make what is new, add."""
+_NEGLIGIBLE = 0.02
+_LISTED_EXPERT = re.compile(r"(?P<list>.*experts?)\.(?P<number>\d+)\.(?P<rest>.*)")
+
+
+@dataclass(frozen=True)
+class _Decoding:
+    """What two tokens decoded one after the other showed, by (token, block); token 0 is the prompt."""
+
+    context_flops: dict[tuple[int, int], int]
+    """FLOPs of products without weights."""
+    written: dict[tuple[int, int], StateChange]
+    """State that changed while the block ran."""
+    handed: dict[tuple[int, int], Snapshot]
+    """State that the block was given."""
+
+
+def model_shape(adapter: ModelAdapter) -> ModelShape:
+    """Sizes, anatomy and block costs c_k of a model.
+
+    The costs are shares of the blocks' active matrix-product weights. Attention over the context is left out of them, so
+    that a score does not depend on prompt length.
+
+    Raises:
+        ValidationError: a block in which no product with weights was seen, so that its cost is unknown.
+    """
+    model, num_blocks = adapter.model, adapter.num_blocks
+    ids = probe_ids(model)
+    products = Products(model)
+    with torch.no_grad(), products.watching(), _phases(adapter, products):
+        model(input_ids=ids, use_cache=False)
+    decoding = _watch_decoding(adapter)
+    with torch.no_grad():
+        probe = adapter.record(ids)
+        blocks = tuple(
+            _block_shape(adapter, i, products, ids.numel(), decoding, mixing_of(adapter, i, probe))
+            for i in range(num_blocks)
+        )
+    weights = [block.product_weights for block in blocks]
+    head = products.weights[_AFTER]
+    head_path = f"{adapter.paths.head}.weight"
+    return ModelShape(
+        hidden_size=adapter.hidden_size,
+        vocab_size=adapter.paths.vocab_size,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        parameters=_count_parameters(adapter, products),
+        blocks=blocks,
+        block_costs=tuple(w / sum(weights) for w in weights),
+        head_weights=round(sum(head.values()) / ids.numel()) or model.get_parameter(head_path).numel(),
+        rotary=rotary_bases(model),
+    )
+
+
+@contextmanager
+def _phases(adapter: ModelAdapter, products: Products) -> Iterator[None]:
+    """Name the phase of a pass for `products`: the index of the block in work, or what lies before or after."""
+
+    def entering(index: int, args: Any, kwargs: Any) -> None:
+        products.phase = index
+
+    def leaving(index: int, output: Any) -> None:
+        # Between two blocks nothing happens, or next to nothing: it counts with the block before.
+        products.phase = _AFTER if index == adapter.num_blocks - 1 else index
+
+    products.phase = _BEFORE
+    with adapter.watched(entering, leaving):
+        yield
+
+
+def _watch_decoding(adapter: ModelAdapter) -> _Decoding:
+    """Answer a short prompt with three tokens: one pass over the prompt, then two tokens decoded with the cache."""
+    products, token = Products(adapter.model), -1
+    written: dict[tuple[int, int], StateChange] = {}
+    handed: dict[tuple[int, int], Snapshot] = {}
+    given: dict[int, dict[int | str, Any]] = {}
+
+    def entering(index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        nonlocal token
+        token += index == 0
+        named: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
+        del named[adapter.paths.ports[index].argument]
+        given[index] = named
+        handed[token, index] = snapshot(named, list(adapter.blocks[index].modules()))
+        products.phase = token, index
+
+    def leaving(index: int, output: Any) -> None:
+        after = snapshot(given.pop(index), list(adapter.blocks[index].modules()))
+        written[token, index] = StateChange.between(handed[token, index], after)
+
+    with products.watching(), adapter.watched(entering, leaving):
+        adapter.answer(probe_ids(adapter.model, _PROMPT_TOKENS), num_tokens=_DECODED + 1)
+    flops = {phase: 2 * products.context[phase] for phase in written}
+    return _Decoding(context_flops=flops, written=written, handed=handed)
+
+
+def _state_change(decoding: _Decoding, index: int) -> StateChange:
+    """What the last token changed in the state of one block."""
+    last = decoding.written[_DECODED, index]
+    if any(decoding.written[_DECODED, i] != StateChange() for i in range(len(decoding.written) // (_DECODED + 1))):
+        return last
+    # Blocks that return their state: compare what they were given for one token and for the next.
+    return StateChange.between(decoding.handed[_DECODED - 1, index], decoding.handed[_DECODED, index])
+
+
+def _block_shape(
+    adapter: ModelAdapter, index: int, products: Products, num_tokens: int, decoding: _Decoding, mixing: Mixing
+) -> BlockShape:
+    path, multiply_adds = adapter.paths.blocks[index], products.weights[index]
+    parameters = _named_parameters(adapter, index)
+    product_weights = round(sum(multiply_adds.values()) / num_tokens)
+    if product_weights == 0:
+        raise ValidationError(
+            f"cannot count the cost of block {index + 1} of {type(adapter.model).__name__}: no matrix product with its "
+            f"{sum(p.numel() for p in parameters.values()):,} parameters was seen"
+        )
+    used = {name: multiply_adds[name] / num_tokens / max(p.numel(), 1) for name, p in parameters.items()}
+    experts = _experts(adapter, parameters, used)
+    active = {
+        name: p.numel() * _active_share(name, p, used[name], experts, touched=name in products.touched[index])
+        for name, p in parameters.items()
+    }
+    slope = decoding.context_flops[_DECODED, index] - decoding.context_flops[_DECODED - 1, index]
+    context = _PROMPT_TOKENS + _DECODED
+    state = _state_change(decoding, index)
+    window = window_of(adapter.model.config.get_text_config(decoder=True), path) if slope > 0 else None
+    return BlockShape(
+        mixers=tuple(_mixers(mixing, attends=slope > 0, window=window, keeps_state=state.changed_elements > 0)),
+        feed_forward=_share_outside(mixing, path, multiply_adds) > _NEGLIGIBLE,
+        experts=experts,
+        parameters=sum(p.numel() for p in parameters.values()),
+        active_parameters=round(sum(active.values())),
+        product_weights=product_weights,
+        fixed_flops=decoding.context_flops[_DECODED, index] - slope * context + _STATE_FLOPS * state.changed_elements,
+        flops_per_position=slope,
+        window=window,
+        weight_bytes=round(sum(active[name] * p.nbytes / max(p.numel(), 1) for name, p in parameters.items())),
+        state_bytes=state.changed_bytes,
+        state_bytes_per_position=state.grown_bytes,
+    )
+
+
+def _named_parameters(adapter: ModelAdapter, index: int) -> dict[str, torch.nn.Parameter]:
+    """The parameters of one block under the names by which the whole model calls them."""
+    first_names: dict[int, str] = {}
+    for name, parameter in adapter.model.named_parameters(remove_duplicate=False):
+        first_names.setdefault(id(parameter), name)
+    return {first_names[id(p)]: p for p in adapter.blocks[index].parameters()}
+
+
+def _experts(
+    adapter: ModelAdapter, parameters: Mapping[str, torch.nn.Parameter], used: Mapping[str, float]
+) -> Experts | None:
+    """The experts of a block: slices of a stacked tensor, or entries of a list, of which a token uses a part."""
+    stacked = [name for name in parameters if 0 < used[name] < 1 and not _LISTED_EXPERT.fullmatch(name)]
+    if stacked:
+        largest = max(stacked, key=lambda name: parameters[name].numel())
+        shape = parameters[largest].shape
+        total = shape[0] if len(shape) == 3 else _stated_experts(adapter.model, largest)
+        return Experts(total=total, active=round(used[largest] * total, 3)) if total else None
+    lists: dict[tuple[str, str], dict[str, float]] = {}
+    for name, parameter in parameters.items():
+        listed = _LISTED_EXPERT.fullmatch(name)
+        if listed and parameter.ndim == 2:
+            lists.setdefault((listed["list"], listed["rest"]), {})[listed["number"]] = used[name]
+    shares = max(lists.values(), key=len, default={})
+    return Experts(total=len(shares), active=round(sum(shares.values()), 3)) if len(shares) > 1 else None
+
+
+def _stated_experts(model: torch.nn.Module, name: str) -> int | None:
+    """How many experts a tensor holds side by side, as the modules around it state it."""
+    parts = name.split(".")[:-1]
+    for end in range(len(parts), 0, -1):
+        module = model.get_submodule(".".join(parts[:end]))
+        stated = (getattr(module, attribute, None) for attribute in ("num_experts", "moe_num_experts"))
+        found = next((count for count in stated if isinstance(count, int)), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _active_share(
+    name: str, parameter: torch.nn.Parameter, used: float, experts: Experts | None, *, touched: bool
+) -> float:
+    """Share of a parameter that one token reads."""
+    if experts is not None and _LISTED_EXPERT.fullmatch(name):
+        return experts.active / experts.total
+    if not touched:
+        return 0.0
+    if used > 0:
+        return min(used, 1.0)
+    of_experts = experts is not None and parameter.ndim > 1 and parameter.shape[0] == experts.total
+    return experts.active / experts.total if experts is not None and of_experts else 1.0
+
+
+def _mixers(mixing: Mixing, *, attends: bool, window: int | None, keeps_state: bool) -> Iterator[MixerKind]:
+    if attends:
+        yield "full attention" if window is None else "sliding attention"
+    if keeps_state:
+        yield mixing.recurrence
+
+
+def _share_outside(mixing: Mixing, path: str, multiply_adds: Counter[str]) -> float:
+    """Share of a block's products with weights that lie outside the modules that mix tokens."""
+    inside = tuple(f"{path}.{module}." for module in mixing.modules)
+    outside = sum(n for name, n in multiply_adds.items() if not name.startswith(inside))
+    return outside / sum(multiply_adds.values()) if mixing.modules else float(mixing.reach == 1)
+
+
+def _count_parameters(adapter: ModelAdapter, products: Products) -> ParameterCount:
+    """Parameters of the whole model by the first part of it that uses them."""
+    blocks = {id(p) for block in adapter.blocks for p in block.parameters()}
+    before, after = products.touched[_BEFORE], products.touched[_AFTER]
+    within = set().union(*(products.touched[i] for i in range(adapter.num_blocks)))
+    counts: Counter[str] = Counter()
+    for name, parameter in adapter.model.named_parameters():
+        if id(parameter) in blocks:
+            part = "blocks"
+        elif name in before:
+            part = "embedding"
+        else:
+            part = "output" if name in after else "blocks" if name in within else "idle"
+        counts[part] += parameter.numel()
+    return ParameterCount(**{part: counts[part] for part in ParameterCount.model_fields})
