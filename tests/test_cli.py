@@ -269,6 +269,18 @@ def test_list(kind, name):
     assert name in exitbench("list", kind).out
 
 
+def test_list_models_shows_the_catalogue_too():
+    """Names cut short in a narrow terminal or a pipe, or doubtful facts that look like all others."""
+    shown = exitbench("list", "models").out
+    assert "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T" in shown
+    assert "46.7 / 12.9" in shown
+    assert "2019-02?" in shown
+    rows = json.loads(exitbench("list", "models", "--json").out)
+    assert {row["list"] for row in rows} == {"pinned", "catalogue"}
+    gpt2 = next(row for row in rows if row["name"] == "openai-community/gpt2")
+    assert (gpt2["release_month"], gpt2["unverified"], gpt2["twin_group"]) == ("2019-02", ["release_month"], None)
+
+
 def test_options_are_frozen():
     """An option that appears, disappears or is renamed without anybody deciding so."""
     commands = typer.main.get_command(app).commands

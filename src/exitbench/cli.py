@@ -38,6 +38,7 @@ _stdout, _stderr = Console(), Console(stderr=True)
 # The base of all that the parser says of a command line; typer gives a name only to this one of its kinds.
 _UsageError: Any = typer.BadParameter.__base__
 _INTERRUPTED = 130
+_LIST_WIDTH = 120
 
 ModelArgument = Annotated[
     str,
@@ -301,15 +302,13 @@ def check(
 def list_parts(
     kind: Annotated[Literal["models", "workloads", "signals"], typer.Argument()], as_json: JsonOption = False
 ) -> None:
-    """List the known models, workloads or signals."""
+    """List the known models (a "?" marks a fact that was never checked), workloads or signals."""
     rows: list[dict[str, Any]]
+    tables = None
     if kind == "models":
-        from exitbench.models.source import SHORT_NAMES
+        from exitbench.models.listing import model_rows, model_tables
 
-        rows = [
-            {"name": name, "source": f"PyPI: {pin.release}", "licence": pin.licence}
-            for name, pin in SHORT_NAMES.items()
-        ]
+        rows, tables = model_rows(), model_tables()
     elif kind == "workloads":
         from exitbench.workloads import WORKLOADS
 
@@ -326,7 +325,9 @@ def list_parts(
     if as_json:
         _print_json(rows)
     else:
-        _stdout.print(_table(rows))
+        wide = Console(width=max(_stdout.width, _LIST_WIDTH))  # names are to be read, and found by grep
+        for table in tables or [rows]:
+            wide.print(_table(table))
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

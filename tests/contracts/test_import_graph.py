@@ -29,7 +29,10 @@ ORDER = (
 LEVEL = {package: level for level, packages in enumerate(ORDER) for package in packages}
 MODULES = sorted(SOURCE.rglob("*.py"))
 # What may be read where no model is: scoring and reports.
-WITHOUT_TORCH = ("exitbench", "exitbench.score", "exitbench.report", "exitbench.trace.store", "exitbench.models.shape")
+WITHOUT_TORCH = (
+    *("exitbench", "exitbench.score", "exitbench.report", "exitbench.trace.store"),
+    *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.models.config_facts"),
+)
 
 
 def _name(path):

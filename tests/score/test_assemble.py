@@ -1,5 +1,6 @@
 """The whole card from constructed traces: hand-computed cases, laws, and what is null."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from exitbench.errors import TraceError
+from exitbench.models.catalogue import ModelFacts, catalogue
 from exitbench.score import ScoreCard, score
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
@@ -46,6 +48,26 @@ def test_card_survives_json(typical_trace):
     card = score(typical_trace, draws=DRAWS)
     text = json.dumps(card.to_json(), allow_nan=False)
     assert ScoreCard.from_json(json.loads(text)) == card
+
+
+def test_facts_are_flat_columns_of_the_card(typical_trace):
+    """A study that has to open traces for the family of a model, or that does not see which facts are unverified."""
+    facts = catalogue().find("allenai/OLMo-1B-hf")
+    manifest = typical_trace.manifest.model_copy(update={"facts": facts})
+    card = score(dataclasses.replace(typical_trace, manifest=manifest), draws=DRAWS)
+    assert card.facts == facts
+    columns = card.to_json()["facts"]
+    assert (columns["family"], columns["stage"], columns["kind"]) == ("OLMo", "base", "dense")
+    assert columns["base"] is None
+    assert set(columns["unverified"]) == {"release_month", "total_params_b", "active_params_b"}
+    assert ScoreCard.from_json(json.loads(json.dumps(card.to_json()))) == card
+
+
+def test_card_older_than_facts(typical_trace):
+    """Saved scores that can no longer be read since cards carry facts."""
+    old = score(typical_trace, draws=DRAWS).to_json()
+    del old["facts"]
+    assert ScoreCard.from_json(old).facts == ModelFacts()
 
 
 def test_every_null_has_its_reason_beside_it(typical_trace, make_trace):

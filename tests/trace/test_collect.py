@@ -476,6 +476,26 @@ def test_manifest_says_what_was_measured(loaded, prompts, finished, toy_folder):
     assert manifest.libraries.keys() == {"exitbench", "torch", "transformers"}
 
 
+def test_facts_are_of_the_model_and_do_not_bind(loaded, prompts, options, copied, contents, monkeypatch):
+    """A trace without facts of its model, or one that cannot be resumed once they are known better."""
+    facts = read_trace(copied).manifest.facts
+    assert (facts.origin, facts.family, facts.kind, facts.num_blocks) == ("config", "llama", "dense", 3)
+    assert (facts.stage, facts.generation, facts.release_month, facts.unverified) == (None, None, None, ())
+    before = contents(copied)
+    monkeypatch.setattr(collect_module, "facts_of", lambda *_: facts.model_copy(update={"family": "corrected"}))
+    collect(loaded, prompts, copied, options=options)
+    assert contents(copied) == before
+
+
+def test_facts_of_a_listed_model(loaded, prompts, options, tmp_path):
+    """A model of the catalogue whose trace says only what its config does."""
+    source = dataclasses.replace(loaded.source, hub_id="EleutherAI/pythia-70m")
+    facts = _traced(dataclasses.replace(loaded, source=source), prompts, tmp_path / "t", options).manifest.facts
+    assert (facts.origin, facts.family, facts.release_month) == ("catalogue", "Pythia", "2023-04")
+    assert facts.unverified == ("release_month",)
+    assert facts.verified_only().release_month is None
+
+
 def test_token_strings_cover_every_id(finished, loaded):
     """A report that shows ids where it has no text."""
     trace = read_trace(finished)

@@ -5,6 +5,7 @@ import json
 import pydantic
 import pytest
 
+from exitbench.models.catalogue import ModelFacts, catalogue
 from exitbench.trace.manifest import SCHEMA_VERSION, Manifest
 
 
@@ -21,6 +22,23 @@ def test_circumstances_are_no_identity(manifest):
     """A trace that cannot be resumed on another day, or by another command."""
     other = _changed(manifest, command="another", created="2030-01-01T00:00:00+00:00", environment={"cores": 64})
     assert other.identity() == manifest.identity()
+
+
+def test_facts_are_no_identity(manifest):
+    """A correction of the catalogue that makes every trace of that model foreign."""
+    other = _changed(manifest, facts=catalogue().find("EleutherAI/pythia-70m").model_dump(mode="json"))
+    assert other.facts.family == "Pythia"
+    assert other.identity() == manifest.identity()
+
+
+def test_manifest_older_than_facts(manifest):
+    """Traces made before facts were recorded that can no longer be read, or whose missing facts become values."""
+    old = manifest.model_dump(mode="json")
+    del old["facts"]
+    read = Manifest.model_validate(old)
+    assert read.facts == ModelFacts()
+    assert set(read.facts.model_dump(exclude={"unverified"}).values()) == {None}
+    assert read.identity() == manifest.identity()
 
 
 @pytest.mark.parametrize(
@@ -49,8 +67,10 @@ def test_whatever_can_change_a_number_is_identity(manifest, section, key, value)
 
 
 def test_round_trip_through_json(manifest):
-    """An identity that differs from itself after being saved (tuples and lists)."""
+    """An identity that differs from itself after being saved (tuples and lists), or facts that lose their marks."""
+    manifest = manifest.model_copy(update={"facts": catalogue().find("Qwen/QwQ-32B")})
     saved = json.loads(json.dumps(manifest.model_dump(mode="json")))
+    assert "base" in saved["facts"]["unverified"]
     assert Manifest.model_validate(saved) == manifest
     assert Manifest.model_validate(saved).identity() == manifest.identity()
     assert saved["schema_version"] == SCHEMA_VERSION

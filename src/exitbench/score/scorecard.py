@@ -12,6 +12,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict
 
 from exitbench.errors import ReportError
+from exitbench.models.catalogue import ModelFacts
 from exitbench.models.shape import ModelShape
 from exitbench.score.figure import Curve, Figure
 from exitbench.trace.manifest import ModelIdentity, Settings, WorkloadIdentity
@@ -67,6 +68,7 @@ class ScoreCard(_Frozen):
 
     model: ModelIdentity
     shape: ModelShape
+    facts: ModelFacts = ModelFacts()
     workload: WorkloadIdentity
     settings: Settings
     libraries: dict[str, str]

@@ -17,6 +17,7 @@ import torch
 from exitbench.config import Mode, TraceOptions
 from exitbench.env import environment_report, library_versions
 from exitbench.errors import WorkloadError
+from exitbench.models.config_facts import facts_of
 from exitbench.models.load import LoadedModel
 from exitbench.progress import SILENT, Progressor
 from exitbench.signals import compute_signals
@@ -231,6 +232,7 @@ def _manifest(loaded: LoadedModel, workload: Workload, options: TraceOptions, mo
             licence=source.licence,
         ),
         shape=loaded.shape,
+        facts=facts_of(source.hub_id, model.config, loaded.shape),
         workload=WorkloadIdentity(
             name=workload.name,
             version=workload.version,

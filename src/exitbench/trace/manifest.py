@@ -1,13 +1,15 @@
 """What a trace says of itself: the identity of a measurement and the circumstances it was made in.
 
 Two traces may be merged or compared row by row only where `Manifest.identity()` is equal. Everything that can change a
-recorded number belongs to the identity; the command line, the time and the machine do not.
+recorded number belongs to the identity; the command line, the time, the machine and what is known of the model from
+elsewhere do not.
 """
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from exitbench.models.catalogue import ModelFacts
 from exitbench.models.shape import ModelShape
 
 __all__ = ["SCHEMA_VERSION", "Manifest", "ModelIdentity", "Settings", "WorkloadIdentity"]
@@ -74,6 +76,8 @@ class Manifest(_Frozen):
     shape: ModelShape
     workload: WorkloadIdentity
     settings: Settings
+    facts: ModelFacts = ModelFacts()
+    """What was known of the model when it was traced; nothing in traces older than this field."""
     libraries: dict[str, str]
     """Versions that can change a number: torch, transformers, exitbench."""
     environment: dict[str, Any]
@@ -83,4 +87,4 @@ class Manifest(_Frozen):
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides the recorded numbers, as plain JSON values."""
-        return self.model_dump(mode="json", exclude={"environment", "command", "created"})
+        return self.model_dump(mode="json", exclude={"facts", "environment", "command", "created"})
