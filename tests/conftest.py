@@ -6,12 +6,49 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from exitbench.models.shape import ModelShape
-from exitbench.models.toy import TOY_FAMILIES, byte_tokenizer
+from exitbench.models.shape import BlockShape, ModelShape, ParameterCount
+from exitbench.models.tiny import tiny_config
+from exitbench.models.toy import byte_tokenizer
 from exitbench.trace.manifest import Manifest, ModelIdentity, Settings, WorkloadIdentity
 from exitbench.trace.table import Failure, SampleInfo, Trace
+
+
+def build_block(product_weights: int = 1_000, **changes: Any) -> BlockShape:
+    """A block of attention and an MLP, all of whose parameters are matrices of 2 bytes a number."""
+    values: dict[str, Any] = {
+        "mixers": ("full attention",),
+        "feed_forward": True,
+        "experts": None,
+        "parameters": product_weights,
+        "active_parameters": product_weights,
+        "product_weights": product_weights,
+        "fixed_flops": 2 * product_weights,
+        "flops_per_position": 64,
+        "window": None,
+        "weight_bytes": 2 * product_weights,
+        "state_bytes": 0,
+        "state_bytes_per_position": 32,
+    }
+    return BlockShape(**(values | changes))
+
+
+def build_shape(costs: Sequence[float], **changes: Any) -> ModelShape:
+    """The shape of a model with blocks of the given cost shares."""
+    blocks = tuple(build_block(round(1_000_000 * cost)) for cost in costs)
+    inside = sum(block.parameters for block in blocks)
+    parameters = ParameterCount(embedding=16_000, blocks=inside, output=16, idle=0)
+    values: dict[str, Any] = {
+        "hidden_size": 16,
+        "vocab_size": 1000,
+        "num_parameters": parameters.total,
+        "parameters": parameters,
+        "blocks": blocks,
+        "block_costs": tuple(costs),
+        "head_weights": 16_000,
+    }
+    return ModelShape(**(values | changes))
 
 
 def build_manifest(
@@ -38,15 +75,7 @@ def build_manifest(
             quantisation=None,
             licence=None,
         ),
-        shape=ModelShape(
-            num_blocks=num_blocks,
-            hidden_size=16,
-            vocab_size=1000,
-            num_parameters=1_000_000,
-            block_costs=tuple(costs),
-            block_weights=tuple(round(1_000_000 * cost) for cost in costs),
-            head_weights=16_000,
-        ),
+        shape=build_shape(costs),
         workload=WorkloadIdentity(
             name=workload_name,
             version="1",
@@ -197,23 +226,26 @@ def simulate_top1(
 
 
 def build_toy(
-    family: str, *, num_blocks: int = 3, dtype: torch.dtype = torch.float32, std: float | None = 0.25, **changes: Any
+    family: str,
+    *,
+    num_blocks: int | None = 3,
+    dtype: torch.dtype = torch.float32,
+    std: float | None = 0.25,
+    **changes: Any,
 ) -> PreTrainedModel:
     """A toy model with changes to its config, which `toy_model` does not offer.
 
     Args:
-        family: a key of `TOY_FAMILIES`, or another model type, whose sizes are then all in `changes`.
-        num_blocks: L.
+        family: any causal model type.
+        num_blocks: L; None for as many as show every kind of block.
         dtype: dtype of the weights.
         std: scale of all matrices; None for transformers' own initialisation.
         changes: settings of the config.
     """
-    sizes = {"layers": "num_hidden_layers"} | TOY_FAMILIES.get(family, {})
-    sizes[sizes.pop("layers")] = num_blocks
     special = {"vocab_size": len(byte_tokenizer()), "eos_token_id": 0, "pad_token_id": 1, "bos_token_id": 2}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = AutoConfig.for_model(family, **(special | sizes | changes))
+        config = tiny_config(family, num_blocks=num_blocks, **(special | changes))
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
         if std is not None:
             for parameter in model.parameters():

@@ -234,8 +234,8 @@ def test_check_shows_the_proof(place):
     outcome = exitbench("check", place / "toy", "--json", "--quiet")
     document = json.loads(outcome.out)
     assert (outcome.code, outcome.err) == (0, "")
-    assert document["paths"]["blocks"] == "model.layers"
-    assert [row["name"] for row in document["checks"]] == ["readout", "chain", "cache"]
+    assert document["paths"]["blocks"] == [f"model.layers.{i}" for i in range(4)]
+    assert [row["name"] for row in document["checks"]] == ["readout", "chain", "cache", "padding"]
     assert all(row["passed"] and row["error"] <= row["tolerance"] for row in document["checks"])
     assert "model.layers" in exitbench("check", place / "toy", "--quiet").out
 
@@ -476,7 +476,7 @@ def test_report_that_cannot_be_written_is_refused(place, tmp_path):
 def test_manifest_of_another_schema_is_refused(finished):
     """A trace of a later version read as if it were of this one."""
     manifest = finished / "trace" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    manifest.write_text(manifest.read_text().replace('"schema_version": 2', '"schema_version": 3'))
     assert_refused(exitbench("score", finished), "schema version 2", "upgrade")
 
 

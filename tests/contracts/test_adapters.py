@@ -1,6 +1,6 @@
 """Every architecture that exitbench claims to measure, on tiny random weights, and variants that trip naive readouts.
 
-Adding a family to `TOY_FAMILIES` puts it through all of these.
+Adding a family to `FAMILIES` puts it through all of these.
 """
 
 from dataclasses import dataclass
@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from exitbench.models.facts import model_shape
 from transformers.pytorch_utils import Conv1D
 
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.discover import hidden_of_input, probe_ids
-from exitbench.models.facts import model_shape
-from exitbench.models.toy import TOY_FAMILIES, toy_model
+from exitbench.models.toy import toy_model
 from exitbench.models.validate import require_valid, validate
+from families import FAMILIES
 
 # Names after the family's own, then what changes in its config.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -49,7 +50,7 @@ def _case(model: Any) -> Case:
     return Case(adapter=adapter, ids=ids, hidden=adapter.capture(ids), logits=logits)
 
 
-@pytest.fixture(scope="module", params=[*TOY_FAMILIES, *VARIANTS])
+@pytest.fixture(scope="module", params=[*FAMILIES, *VARIANTS])
 def case(request, make_toy):
     """Each family and variant, in float32, with norm weights that are not 1: a norm applied twice must show."""
     if request.param in VARIANTS:
@@ -58,7 +59,7 @@ def case(request, make_toy):
     return _case(make_toy(request.param))
 
 
-@pytest.fixture(scope="module", params=TOY_FAMILIES)
+@pytest.fixture(scope="module", params=FAMILIES)
 def bfloat16_case(request):
     """Each family in bfloat16."""
     return _case(toy_model(request.param, dtype=torch.bfloat16))

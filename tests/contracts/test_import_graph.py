@@ -23,6 +23,7 @@ ORDER = (
     ("study",),
     ("report",),
     ("api",),
+    ("matrix",),
     ("cli",),
     ("__main__",),
 )
@@ -31,7 +32,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # What may be read where no model is: scoring and reports.
 WITHOUT_TORCH = (
     *("exitbench", "exitbench.score", "exitbench.report", "exitbench.trace.store"),
-    *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.models.config_facts"),
+    *("exitbench.models.shape", "exitbench.models.catalogue"),
 )
 
 

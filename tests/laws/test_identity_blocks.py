@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from exitbench.models.toy import TOY_FAMILIES, toy_model
+from exitbench.models.toy import toy_model
 from exitbench.score.decided import decision_depths
+from families import DENSE
 
 NUM_BLOCKS = 4
 
 
-@pytest.mark.parametrize("family", TOY_FAMILIES)
+@pytest.mark.parametrize("family", DENSE)
 def test_identity_tail(family, trace_of, toy_trace, card_of, silence):
     """A depth counted one too high or low, or a readout that sees more than the hidden state."""
     num_last = 2
@@ -22,7 +23,7 @@ def test_identity_tail(family, trace_of, toy_trace, card_of, silence):
     assert decision_depths(toy_trace(family).signals["top1_id"]).max() > NUM_BLOCKS - num_last
 
 
-@pytest.mark.parametrize("family", TOY_FAMILIES)
+@pytest.mark.parametrize("family", DENSE)
 def test_nothing_but_identity(family, trace_of, card_of, silence):
     """The upper end out of reach: blocks all of which could go, and a score below 1."""
     card = card_of(trace_of(silence(toy_model(family, num_blocks=NUM_BLOCKS), NUM_BLOCKS)))
@@ -39,7 +40,7 @@ def _lengthened(family, num_more, silence):
     return silence(long, num_more)
 
 
-@pytest.mark.parametrize("family", TOY_FAMILIES)
+@pytest.mark.parametrize("family", DENSE)
 def test_appended_identity_blocks(family, trace_of, toy_trace, card_of, silence):
     """Work that is not skipped, 1 - EES, counted as anything but a share of all blocks."""
     num_more = 3

@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from exitbench.models.adapter import ModelAdapter
-from exitbench.models.toy import TOY_FAMILIES, byte_tokenizer, toy_model
+from exitbench.models.toy import byte_tokenizer, toy_model
+from families import DENSE, FAMILIES
 
 IDS = {"top1_id", "final_rank"}
 
@@ -48,7 +49,7 @@ def _renumbered_tokenizer(new_id):
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)), **special)
 
 
-@pytest.mark.parametrize("family", TOY_FAMILIES)
+@pytest.mark.parametrize("family", DENSE)
 def test_numbering_of_tokens(family, trace_of, toy_trace, card_of):
     """Anything that depends on a token's id, where no logits tie: an argmax over part of the vocabulary, say."""
     old_id = np.random.default_rng(0).permutation(len(byte_tokenizer()))
@@ -83,7 +84,7 @@ def _assert_same_rows(one, other):
             assert np.array_equal(values, other[sample][name], equal_nan=True), (sample, name)
 
 
-@pytest.mark.parametrize("family", TOY_FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_company_in_generation(family, trace_of, card_of):
     """Padding that leaks into an answer: prompts of unequal length, alone and together."""
     alone, together = (trace_of(toy_model(family), on="answers", generation_batch=size) for size in (1, 4))

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from exitbench.models.facts import model_shape, rotary_bases
 
 from exitbench.errors import ValidationError
 from exitbench.models.adapter import ModelAdapter
-from exitbench.models.facts import model_shape, rotary_bases
 from exitbench.models.toy import toy_model
 
 # The toy Llama by hand: 32 wide, 4 heads of 8 with 2 key-value heads, 64 in the MLP.

@@ -28,7 +28,7 @@ def test_load_a_folder(folder):
     assert loaded.output_dtype == "float32"
     assert loaded.context_length == 2048
     assert loaded.shape.num_blocks == 4
-    assert [check.passed for check in loaded.checks] == [True] * 3
+    assert [check.passed for check in loaded.checks] == [True] * 4
     assert loaded.tokenizer("a").input_ids == [loaded.tokenizer.convert_tokens_to_ids("a")]
 
 
@@ -84,4 +84,4 @@ def test_unproved_model_is_refused_unless_looked_at(folder, monkeypatch):
     monkeypatch.setattr(load_module, "ModelAdapter", Wrong)
     with pytest.raises(ValidationError, match="readout of the hidden state at depth L"):
         load(str(folder))
-    assert [check.passed for check in load(str(folder), require=False).checks] == [False, True, True]
+    assert [check.passed for check in load(str(folder), require=False).checks] == [False, True, True, True]

@@ -479,7 +479,7 @@ def test_manifest_says_what_was_measured(loaded, prompts, finished, toy_folder):
 def test_facts_are_of_the_model_and_do_not_bind(loaded, prompts, options, copied, contents, monkeypatch):
     """A trace without facts of its model, or one that cannot be resumed once they are known better."""
     facts = read_trace(copied).manifest.facts
-    assert (facts.origin, facts.family, facts.kind, facts.num_blocks) == ("config", "llama", "dense", 3)
+    assert (facts.origin, facts.family, facts.kind, facts.num_blocks) == ("counted", "llama", "dense", 3)
     assert (facts.stage, facts.generation, facts.release_month, facts.unverified) == (None, None, None, ())
     before = contents(copied)
     monkeypatch.setattr(collect_module, "facts_of", lambda *_: facts.model_copy(update={"family": "corrected"}))
@@ -488,7 +488,7 @@ def test_facts_are_of_the_model_and_do_not_bind(loaded, prompts, options, copied
 
 
 def test_facts_of_a_listed_model(loaded, prompts, options, tmp_path):
-    """A model of the catalogue whose trace says only what its config does."""
+    """A model of the catalogue whose trace says only what was counted."""
     source = dataclasses.replace(loaded.source, hub_id="EleutherAI/pythia-70m")
     facts = _traced(dataclasses.replace(loaded, source=source), prompts, tmp_path / "t", options).manifest.facts
     assert (facts.origin, facts.family, facts.release_month) == ("catalogue", "Pythia", "2023-04")

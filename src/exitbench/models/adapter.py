@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional
 from transformers import GenerationConfig, PreTrainedModel
 
 from exitbench.models.discover import ModulePaths, discover
@@ -108,12 +109,13 @@ class ModelAdapter:
             logits = self.model(input_ids=input_ids, use_cache=False).logits
         return Pass(logits=logits.reshape(input_ids.shape[1], -1), hidden=left[0], calls=calls)
 
-    def answer(self, prompt: torch.Tensor, *, num_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def answer(self, prompt: torch.Tensor, *, num_tokens: int, padding: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """Let the model write a greedy answer, one token at a time with its cache, past any end token.
 
         Args:
             prompt: (1, P) token ids.
             num_tokens: N, length of the answer; the last token is not run through the model again.
+            padding: masked positions put before the prompt, as in a batch with a longer one.
 
         Returns:
             (1, P + N - 1) ids of the prompt and what follows it, and the (N, V) logits by which the answer was chosen.
@@ -122,14 +124,14 @@ class ModelAdapter:
         lengths = {"max_new_tokens": num_tokens, "min_new_tokens": num_tokens}
         with torch.no_grad():
             answer = generate(
-                input_ids=prompt,
-                attention_mask=torch.ones_like(prompt),
+                input_ids=functional.pad(prompt, (padding, 0)),
+                attention_mask=functional.pad(torch.ones_like(prompt), (padding, 0)),
                 generation_config=GenerationConfig(do_sample=False, pad_token_id=0, **lengths),
                 output_logits=True,
                 return_dict_in_generate=True,
                 use_cache=True,
             )
-        return answer.sequences[:, :-1], torch.cat(list(answer.logits))
+        return answer.sequences[:, padding:-1], torch.cat(list(answer.logits))
 
     @contextmanager
     def watched(

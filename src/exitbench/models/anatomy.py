@@ -39,8 +39,10 @@ _LISTED_EXPERT = re.compile(r"(?P<list>.*experts?)\.(?P<number>\d+)\.(?P<rest>.*
 class _Decoding:
     """What two tokens decoded one after the other showed, by (token, block); token 0 is the prompt."""
 
-    context_flops: dict[tuple[int, int], int]
-    """FLOPs of products without weights."""
+    weights: dict[tuple[int, int], Counter[str]]
+    """Multiply-adds of products with each parameter."""
+    context: dict[tuple[int, int], int]
+    """Multiply-adds of products without weights."""
     written: dict[tuple[int, int], StateChange]
     """State that changed while the block ran."""
     handed: dict[tuple[int, int], Snapshot]
@@ -50,8 +52,8 @@ class _Decoding:
 def model_shape(adapter: ModelAdapter) -> ModelShape:
     """Sizes, anatomy and block costs c_k of a model.
 
-    The costs are shares of the blocks' active matrix-product weights. Attention over the context is left out of them, so
-    that a score does not depend on prompt length.
+    The costs are shares of the blocks' active matrix-product weights. Attention over the context is left out of them,
+    so that a score does not depend on prompt length.
 
     Raises:
         ValidationError: a block in which no product with weights was seen, so that its cost is unknown.
@@ -109,7 +111,7 @@ def _watch_decoding(adapter: ModelAdapter) -> _Decoding:
     def entering(index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal token
         token += index == 0
-        named: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
+        named: dict[int | str, Any] = dict(enumerate(args)) | dict(kwargs)
         del named[adapter.paths.ports[index].argument]
         given[index] = named
         handed[token, index] = snapshot(named, list(adapter.blocks[index].modules()))
@@ -118,11 +120,35 @@ def _watch_decoding(adapter: ModelAdapter) -> _Decoding:
     def leaving(index: int, output: Any) -> None:
         after = snapshot(given.pop(index), list(adapter.blocks[index].modules()))
         written[token, index] = StateChange.between(handed[token, index], after)
+        products.phase = None
 
     with products.watching(), adapter.watched(entering, leaving):
         adapter.answer(probe_ids(adapter.model, _PROMPT_TOKENS), num_tokens=_DECODED + 1)
-    flops = {phase: 2 * products.context[phase] for phase in written}
-    return _Decoding(context_flops=flops, written=written, handed=handed)
+    return _Decoding(
+        weights={phase: products.weights[phase] for phase in written},
+        context={phase: products.context[phase] for phase in written},
+        written=written,
+        handed=handed,
+    )
+
+
+def _decode_flops(decoding: _Decoding, index: int, experts_weights: Counter[str]) -> tuple[int, int]:
+    """FLOPs of a token decoded in one block: those at any context, and those for each position of it.
+
+    Args:
+        decoding: what was seen of two decoded tokens.
+        index: of the block.
+        experts_weights: multiply-adds a token with each parameter that belongs to experts; their mean, since the two
+            tokens may have gone to few or many experts.
+    """
+    multiply_adds = [
+        decoding.context[token, index]
+        + sum(n for name, n in decoding.weights[token, index].items() if name not in experts_weights)
+        for token in (_DECODED - 1, _DECODED)
+    ]
+    slope = multiply_adds[1] - multiply_adds[0]
+    fixed = multiply_adds[1] - slope * (_PROMPT_TOKENS + _DECODED) + sum(experts_weights.values())
+    return 2 * fixed, 2 * slope
 
 
 def _state_change(decoding: _Decoding, index: int) -> StateChange:
@@ -151,8 +177,10 @@ def _block_shape(
         name: p.numel() * _active_share(name, p, used[name], experts, touched=name in products.touched[index])
         for name, p in parameters.items()
     }
-    slope = decoding.context_flops[_DECODED, index] - decoding.context_flops[_DECODED - 1, index]
-    context = _PROMPT_TOKENS + _DECODED
+    of_experts = Counter(
+        {name: round(n / num_tokens) for name, n in multiply_adds.items() if 0 < used.get(name, 1) < 1}
+    )
+    fixed_flops, slope = _decode_flops(decoding, index, of_experts)
     state = _state_change(decoding, index)
     window = window_of(adapter.model.config.get_text_config(decoder=True), path) if slope > 0 else None
     return BlockShape(
@@ -162,7 +190,7 @@ def _block_shape(
         parameters=sum(p.numel() for p in parameters.values()),
         active_parameters=round(sum(active.values())),
         product_weights=product_weights,
-        fixed_flops=decoding.context_flops[_DECODED, index] - slope * context + _STATE_FLOPS * state.changed_elements,
+        fixed_flops=fixed_flops + _STATE_FLOPS * state.changed_elements,
         flops_per_position=slope,
         window=window,
         weight_bytes=round(sum(active[name] * p.nbytes / max(p.numel(), 1) for name, p in parameters.items())),

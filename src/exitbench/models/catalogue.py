@@ -4,7 +4,9 @@
 known at all; both survive into the record, so that a study can decide what it believes. `docs/models.md` says what the
 columns mean. Records import no torch: results that carry them are read where no model is.
 
-Non-goals: guessing (what is not known is None), near misses of a name, sizes counted on loaded weights (see `shape`).
+What is not listed has the facts that were counted on its loaded weights; what they do not tell is None, never guessed.
+
+Non-goals: near misses of a name.
 """
 
 import csv
@@ -15,15 +17,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["OUTSIDE", "Catalogue", "ModelFacts", "catalogue", "marked", "parse_row"]
+from exitbench.models.shape import ModelKind, ModelShape
+
+__all__ = ["OUTSIDE", "Catalogue", "ModelFacts", "catalogue", "facts_of", "marked", "parse_row"]
 
 OUTSIDE = "outside:"
 """Stands in the table before the id of a base model that has no row of its own."""
 _MARK = "?"
 _MAY_BE_EMPTY = frozenset({"base", "twin_group", "checkpoint_repo", "checkpoint_revision", "sources", "note"})
 """Columns in which an empty cell says that there is nothing, not that nothing is known."""
-
-Kind = Literal["dense", "moe", "ssm", "hybrid"]
 
 
 class ModelFacts(BaseModel):
@@ -33,10 +35,10 @@ class ModelFacts(BaseModel):
 
     hub_id: str | None = None
     """Id on the hub; None for weights from elsewhere. Never dropped as unverified, being the key."""
-    origin: Literal["catalogue", "config"] | None = None
-    """Where the facts come from: the table, or the config of a model it does not list; None if none were recorded."""
+    origin: Literal["catalogue", "counted"] | None = None
+    """Where the facts come from: the table, or the weights of a model it does not list; None if none were recorded."""
     family: str | None = None
-    """Name of the line of models, e.g. "Qwen"; from a config, transformers' model type."""
+    """Name of the line of models, e.g. "Qwen"; transformers' model type where the model is not listed."""
     generation: str | None = None
     """Which release of that line, e.g. "2.5"; a label, not a number: order by `release_month`."""
     release_month: str | None = Field(default=None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$")
@@ -51,7 +53,7 @@ class ModelFacts(BaseModel):
     """Width: components of a hidden state."""
     vocab_size: int | None = Field(default=None, ge=1)
     """Rows of the embedding, padding included."""
-    kind: Kind | None = None
+    kind: ModelKind | None = None
     """All attention ("dense", or "moe" with experts), all recurrence ("ssm"), or both ("hybrid", experts or not)."""
     stage: Literal["base", "instruct", "reasoning"] | None = None
     """What the last training was for."""
@@ -157,3 +159,26 @@ def catalogue() -> Catalogue:
     """The table that comes with the package."""
     text = files("exitbench.models").joinpath("catalogue.csv").read_text(encoding="utf-8")
     return Catalogue(parse_row(row) for row in csv.DictReader(text.splitlines()))
+
+
+def facts_of(hub_id: str | None, model_type: str, shape: ModelShape) -> ModelFacts:
+    """The facts of a loaded model: from the table where it is listed, else what was counted on it.
+
+    Args:
+        hub_id: id on the hub of the weights, or of those they were made from; None if unknown.
+        model_type: transformers' model type.
+        shape: sizes counted on the loaded weights.
+    """
+    listed = catalogue().find(hub_id) if hub_id else None
+    active = shape.active_parameters
+    return listed or ModelFacts(
+        hub_id=hub_id,
+        origin="counted",
+        family=model_type,
+        total_params_b=shape.num_parameters / 1e9,
+        active_params_b=None if active is None else active / 1e9,
+        num_blocks=shape.num_blocks,
+        hidden_size=shape.hidden_size,
+        vocab_size=shape.vocab_size,
+        kind=shape.kind,
+    )

@@ -290,7 +290,7 @@ def discover(model: PreTrainedModel) -> ModulePaths:
 
 
 def _quirks(chain: _Chain, tail: list[str], head_output: torch.Tensor, logits: torch.Tensor) -> Iterator[str]:
-    if len(set(call.path for call in chain.calls)) < len(chain.calls):
+    if len({call.path for call in chain.calls}) < len(chain.calls):
         yield "some blocks run more than once"
     if len(chain.layout.before) + len(chain.layout.after) > 1:
         streams = chain.layout.width // chain.layout.after[-1]

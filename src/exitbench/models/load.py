@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from exitbench.errors import ModelError
+from exitbench.errors import ModelError, ValidationError
 from exitbench.models.adapter import ModelAdapter
+from exitbench.models.anatomy import model_shape
 from exitbench.models.discover import probe_ids
-from exitbench.models.facts import model_shape
 from exitbench.models.pretrained import load_pretrained
 from exitbench.models.shape import ModelShape
 from exitbench.models.source import ModelSource, resolve
+from exitbench.models.strict import LOAD_ERRORS, one_line
 from exitbench.models.validate import Check, require_valid, validate
 from exitbench.progress import SILENT, Progressor
 
@@ -32,6 +33,11 @@ class LoadedModel:
     checks: list[Check]
     output_dtype: str
     """dtype of the model's own logits."""
+
+    @property
+    def can_pad(self) -> bool:
+        """Whether prompts of unequal length may be answered in one batch."""
+        return all(check.passed for check in self.checks if check.name == "padding")
 
     @property
     def context_length(self) -> int | None:
@@ -75,8 +81,7 @@ def load(
         model, tokenizer = load_pretrained(
             source, dtype=DTYPES[dtype], device=device, attention=attention, trust_remote_code=trust_remote_code
         )
-        adapter = ModelAdapter(model)
-        checks = validate(adapter)
+        adapter, checks, shape = _proved(source.name, model)
     if require:
         require_valid(adapter, checks)
     with torch.inference_mode():
@@ -86,7 +91,20 @@ def load(
         model=model,
         tokenizer=tokenizer,
         adapter=adapter,
-        shape=model_shape(adapter),
+        shape=shape,
         checks=checks,
         output_dtype=str(output_dtype).removeprefix("torch."),
     )
+
+
+def _proved(name: str, model: PreTrainedModel) -> tuple[ModelAdapter, list[Check], ModelShape]:
+    """Our view of a model, how right it is, and what was counted on it.
+
+    Raises:
+        ValidationError: the model cannot be viewed, or not even run on text.
+    """
+    try:
+        adapter = ModelAdapter(model)
+        return adapter, validate(adapter), model_shape(adapter)
+    except LOAD_ERRORS as error:
+        raise ValidationError(f"{name} does not run as a causal language model on text: {one_line(error)}") from error

@@ -1,10 +1,10 @@
 """Tell what a block is by what it does: which of its modules carry information from one token to the next, and how far.
 
-A block is run alone on what it was given in a pass over the probe, and again with its first token changed. Where later
-tokens of its output change, it mixes tokens; a module inside whose input had changed at the first token only, and whose
-output changed elsewhere, is what does it. Whether that is attention is seen by whether the work of a decoded token grows
-with the context. Only the name given to a recurrence, SSM or linear attention, is read off names, and nothing is
-computed from it.
+A block is run alone on what it was given in a pass over the probe, and again with its first token changed. Where
+later tokens of its output change, it mixes tokens; a module inside whose input had changed at the first token only, and
+whose output changed elsewhere, is what does it. Whether that is attention is seen by whether the work of a decoded
+token grows with the context. Only the name given to a recurrence, SSM or linear attention, is read off names, and
+nothing is computed from it.
 """
 
 import re
@@ -34,7 +34,7 @@ _WINDOW_NAMES = (
     "window_size",
 )
 _KIND_NAMES = ("layer_types", "layers_block_type", "attention_layers")
-_UNLIMITED = re.compile(r"full|global|indexed|compressed|^hybrid$")
+_UNLIMITED = re.compile(r"full|global|indexed|^hybrid$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,8 @@ def mixing_of(adapter: ModelAdapter, index: int, probe: Pass) -> Mixing:
     outermost = tuple(path for path in mixing if not any(path.startswith(f"{outer}.") for outer in mixing))
     reached = _changed_tokens(layout.to_rows(left)[0], layout.to_rows(other)[0])
     called = " ".join(f"{path} {type(adapter.blocks[index].get_submodule(path)).__name__}" for path in outermost)
-    recurrence = next((kind for kind, names in _RECURRENCES.items() if names.search(called)), "linear attention")
+    recurrence: MixerKind = "linear attention"
+    recurrence = next((kind for kind, names in _RECURRENCES.items() if names.search(called)), recurrence)
     return Mixing(reach=max(reached, default=0) + 1, modules=outermost, recurrence=recurrence)
 
 

@@ -5,7 +5,8 @@ dtype, the rows of one that were picked by index. So experts kept in one tensor,
 transposed maps are all seen, whatever module they hide in. A product of two operands that are not weights is work on
 the context: attention, a state read out.
 
-Rows of zeros are no work: implementations that run every expert on every token give those not chosen zeros.
+Rows of zeros in a batched product are no work: implementations that run every expert on every token give zeros to those
+that were not chosen.
 
 Sizes come from the shapes of the operands. A weight that is packed (quantised) is not seen in operations; linear maps
 whose weight is no plain matrix of numbers are counted by their rows and stated sizes instead.
@@ -71,6 +72,10 @@ class Products(TorchDispatchMode):
         """Phase -> parameter -> multiply-adds of products with it."""
         self.context: Counter[Any] = Counter()
         """Phase -> multiply-adds of products of which no operand is weights."""
+        self.seen: set[Any] = set()
+        """Kinds of products that there were."""
+        self.has_idle_rows = False
+        """Whether experts were run on rows of zeros."""
         self.touched: defaultdict[Any, set[str]] = defaultdict(set)
         """Phase -> parameters that any operation read."""
 
@@ -102,6 +107,8 @@ class Products(TorchDispatchMode):
                 return result
         sources = {id(t): self._sources(t) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
         output = func(*args, **kwargs)
+        if known:
+            self.seen.add(packet)
         if known and not self._inside_packed:
             self._count(packet, args, output, sources)
         self._follow(packet, args, kwargs, output, sources)
@@ -152,9 +159,10 @@ class Products(TorchDispatchMode):
         if not names or (sources[id(left)] and sources[id(right)]):
             self.context[self.phase] += multiply_adds
             return
-        if sources[id(right)] and packet in _PRODUCTS:
-            rows = left.reshape(-1, left.shape[-1])
-            multiply_adds = round(multiply_adds * rows.ne(0).any(-1).double().mean().item()) if len(rows) else 0
+        if packet is _aten.bmm and sources[id(right)]:
+            share = left.ne(0).any(-1).double().mean().item()
+            self.has_idle_rows = self.has_idle_rows or share < 1
+            multiply_adds = round(multiply_adds * share)
         self._add(names, multiply_adds)
 
     def _add(self, names: frozenset[str], multiply_adds: int) -> None:

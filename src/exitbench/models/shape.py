@@ -4,8 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["BlockShape", "Experts", "MixerKind", "ModelShape", "ParameterCount"]
+__all__ = ["BlockShape", "Experts", "MixerKind", "ModelKind", "ModelShape", "ParameterCount"]
 
+ModelKind = Literal["dense", "moe", "ssm", "hybrid"]
 MixerKind = Literal["full attention", "sliding attention", "linear attention", "SSM", "convolution"]
 
 
@@ -35,9 +36,10 @@ class BlockShape(_Frozen):
     product_weights: int
     """Active matrix-product weights: multiply-adds a token with weights as one operand; 2 FLOPs each."""
     fixed_flops: int
-    """FLOPs of a decoded token that depend neither on weights nor on context, e.g. reading and updating a state."""
+    """FLOPs of a decoded token whatever the context: products with weights, reading and updating a state."""
     flops_per_position: int
-    """FLOPs of a decoded token for each position it attends to, itself included."""
+    """FLOPs of a decoded token for each position it attends to, itself included; with them all products of weights
+    with what is cached, as in latent attention."""
     window: int | None
     """Largest number of positions attended to, itself included; None without a limit."""
     weight_bytes: int
@@ -61,7 +63,7 @@ class BlockShape(_Frozen):
     def decode_flops(self, context: int) -> int:
         """FLOPs of decoding one token at a context of `context` positions, the token included."""
         attended = context if self.window is None else min(context, self.window)
-        return 2 * self.product_weights + self.fixed_flops + self.flops_per_position * attended
+        return self.fixed_flops + self.flops_per_position * attended
 
 
 class ParameterCount(_Frozen):
@@ -101,3 +103,20 @@ class ModelShape(_Frozen):
     def num_blocks(self) -> int:
         """L, the number of blocks that really run."""
         return len(self.blocks)
+
+    @property
+    def kind(self) -> ModelKind | None:
+        """All attention ("dense", "moe" with experts), all recurrence ("ssm"), or both ("hybrid", experts or not)."""
+        mixers = {mixer for block in self.blocks for mixer in block.mixers}
+        attends = not mixers.isdisjoint({"full attention", "sliding attention"})
+        if attends and mixers <= {"full attention", "sliding attention"}:
+            return "moe" if any(block.experts for block in self.blocks) else "dense"
+        return ("hybrid" if attends else "ssm") if mixers else None
+
+    @property
+    def active_parameters(self) -> int | None:
+        """Parameters that a token passes through, embeddings included; None where blocks share weights."""
+        if sum(block.parameters for block in self.blocks) != self.parameters.blocks:
+            return None
+        active = sum(block.active_parameters for block in self.blocks)
+        return self.parameters.embedding + active + self.parameters.output

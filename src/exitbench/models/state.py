@@ -49,7 +49,7 @@ class StateChange:
 def _box(differs: torch.Tensor) -> int:
     """Elements of the smallest box around all differences: single elements may change to what they were."""
     touched = differs.nonzero()
-    return prod(len(touched[:, axis].unique()) for axis in range(touched.shape[1])) if len(touched) else 0
+    return prod(len(set(indices)) for indices in touched.T.tolist()) if len(touched) else 0
 
 
 def snapshot(*holders: Any) -> Snapshot:

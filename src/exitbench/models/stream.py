@@ -1,5 +1,4 @@
-"""How the hidden state travels: in which argument a block is given it, in which part of its output it comes back, and
-which axes of it are sequences and tokens.
+"""How the hidden state travels: where a block is given it, where it comes back, and which of its axes are tokens.
 
 Most blocks map a (B, T, D) tensor to one, in the first argument. Others return it in a tuple or a list, take it by
 keyword, or keep several streams a token, (B, T, S, D) or (S, B, T, D). All that is found from one observed call, and
@@ -111,7 +110,7 @@ def candidates_in(
     args: tuple[Any, ...], kwargs: dict[str, Any], num_tokens: int
 ) -> Iterator[tuple[Argument, torch.Tensor]]:
     """Every argument of a block that may be the hidden state of one sequence, in order."""
-    named: dict[Argument, Any] = {**dict(enumerate(args)), **kwargs}
+    named: dict[Argument, Any] = dict(enumerate(args)) | dict(kwargs)
     yield from ((name, value) for name, value in named.items() if _is_hidden(value, num_tokens))
 
 

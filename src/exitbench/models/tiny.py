@@ -20,46 +20,62 @@ from exitbench.models.discover import BLOCK_COUNTS
 __all__ = ["causal_model_types", "tiny_config"]
 
 
-def _sized(size: int, names: str) -> dict[str, int]:
-    return dict.fromkeys(names.split(), size)
-
-
 # Every size that occurs in a config, by name.
+_NAMES_BY_SIZE = {
+    32: """
+        hidden_size d_model n_embd emb_dim embedding_dim embedding_size lru_width moe_intermediate_size
+        shared_expert_intermediate_size shared_intermediate_size expert_ffn_hidden_size
+        moe_shared_expert_intermediate_size shared_experts_intermediate_size output_embedding_size
+        hidden_size_global adapter_in_dim adapter_out_dim adapter_input_size input_embedding_size pronunciation_embed_dim
+        shape_embed_dim router_hidden_size
+    """,
+    64: """
+        intermediate_size n_inner ffn_dim encoder_ffn_dim decoder_ffn_dim dff dim_ff d_inner ffn_hidden_size
+        intermediate_size_mlp dense_intermediate_size feed_forward_size mamba_d_ssm
+    """,
+    4: """
+        num_attention_heads n_head n_heads num_heads attention_heads swa_num_attention_heads encoder_attention_heads
+        decoder_attention_heads num_encoder_attention_heads num_decoder_attention_heads linear_num_value_heads
+        linear_num_heads num_experts num_local_experts n_routed_experts moe_num_experts rotary_dim mamba_dt_rank
+        time_step_rank
+    """,
+    2: """
+        num_key_value_heads num_kv_heads n_head_kv swa_num_key_value_heads linear_num_key_heads n_mamba_heads
+        num_global_key_value_heads o_groups num_experts_per_tok num_experts_per_token moe_topk moe_top_k moe_k
+        top_k_experts zero_expert_num
+    """,
+    8: """
+        head_dim kv_channels d_head dim_head attention_head_dim attention_head_size swa_head_dim global_head_dim
+        qk_rope_head_dim qk_nope_head_dim v_head_dim index_head_dim linear_key_head_dim linear_value_head_dim
+        mamba_d_state state_size ssm_state_size mamba_n_heads mamba_d_head mamba_headdim mamba_head_dim
+        mamba_num_heads query_pre_attn_scalar hidden_size_per_layer_input laurel_rank chunk_size mamba_chunk_size
+        index_n_heads linear_head_dim patch_size
+    """,
+    16: """
+        qk_head_dim kv_lora_rank q_lora_rank o_lora_rank image_size hc_lowrank ple_embed_dim
+    """,
+    1: """
+        n_group topk_group num_expert_group num_expert_groups n_groups mamba_n_groups mamba_ngroups n_shared_experts
+        num_shared_experts moe_num_shared_experts
+    """,
+    2048: """
+        max_position_embeddings n_positions context_length max_seq_len max_target_positions
+    """,
+    259: """
+        vocab_size vocab_size_per_layer_input pronunciation_vocab_size shape_vocab_size
+    """,
+}
+# Shorter than the probe, so that windows are seen to matter.
+_WINDOWS = (
+    *("sliding_window", "sliding_window_size", "window_size", "attention_window_size", "attention_chunk_size"),
+    "local_attention",
+)
+# Longer than the probe: of few scores many are tied at zero, and which of those are chosen is arbitrary.
+_CHOSEN = ("index_topk", "indexer_budget")
 _SIZES: dict[str, int] = (
-    _sized(32, "hidden_size d_model n_embd emb_dim embedding_dim embedding_size lru_width moe_intermediate_size")
-    | _sized(32, "shared_expert_intermediate_size shared_intermediate_size expert_ffn_hidden_size")
-    | _sized(
-        32,
-        "moe_shared_expert_intermediate_size shared_experts_intermediate_size output_embedding_size hidden_size_global",
-    )
-    | _sized(32, "input_embedding_size pronunciation_embed_dim shape_embed_dim router_hidden_size")
-    | _sized(64, "intermediate_size n_inner ffn_dim encoder_ffn_dim decoder_ffn_dim dff dim_ff d_inner ffn_hidden_size")
-    | _sized(64, "intermediate_size_mlp dense_intermediate_size feed_forward_size mamba_d_ssm adapter_in_dim")
-    | _sized(4, "num_attention_heads n_head n_heads num_heads attention_heads swa_num_attention_heads")
-    | _sized(4, "encoder_attention_heads decoder_attention_heads num_encoder_attention_heads")
-    | _sized(4, "num_decoder_attention_heads linear_num_value_heads linear_num_heads")
-    | _sized(2, "num_key_value_heads num_kv_heads n_head_kv swa_num_key_value_heads linear_num_key_heads n_mamba_heads")
-    | _sized(2, "num_global_key_value_heads o_groups")
-    | _sized(8, "head_dim kv_channels d_head dim_head attention_head_dim attention_head_size swa_head_dim")
-    | _sized(8, "global_head_dim qk_rope_head_dim qk_nope_head_dim v_head_dim index_head_dim linear_key_head_dim")
-    | _sized(8, "linear_value_head_dim mamba_d_state state_size ssm_state_size mamba_n_heads mamba_d_head")
-    | _sized(8, "mamba_headdim mamba_head_dim mamba_num_heads query_pre_attn_scalar hidden_size_per_layer_input")
-    | _sized(8, "laurel_rank chunk_size mamba_chunk_size index_n_heads linear_head_dim")
-    | _sized(16, "qk_head_dim kv_lora_rank q_lora_rank o_lora_rank image_size hc_lowrank ple_embed_dim")
-    | _sized(
-        4, "num_experts num_local_experts n_routed_experts moe_num_experts rotary_dim mamba_dt_rank time_step_rank"
-    )
-    | _sized(2, "num_experts_per_tok num_experts_per_token moe_topk moe_top_k moe_k top_k_experts zero_expert_num")
-    | _sized(1, "n_group topk_group num_expert_group num_expert_groups n_groups mamba_n_groups mamba_ngroups")
-    | _sized(1, "n_shared_experts num_shared_experts moe_num_shared_experts")
-    | _sized(2048, "max_position_embeddings n_positions context_length max_seq_len max_target_positions")
-    # Windows are shorter than the probe, so that they are seen to matter.
-    | _sized(8, "sliding_window sliding_window_size window_size attention_window_size attention_chunk_size")
-    | _sized(8, "local_attention patch_size")
-    # Longer than the probe: of few scores many are tied at zero, and which of those are chosen is arbitrary.
-    | _sized(64, "index_topk indexer_budget")
-    | _sized(259, "vocab_size vocab_size_per_layer_input")
-    | _sized(101, "pronunciation_vocab_size shape_vocab_size")
+    {name: size for size, names in _NAMES_BY_SIZE.items() for name in names.split()}
+    | dict.fromkeys(_WINDOWS, 8)
+    | dict.fromkeys(_CHOSEN, 64)
 )
 # Sizes that many classes leave open and derive from the others, or fail to.
 _OFTEN_OPEN = ("head_dim", "num_key_value_heads")
@@ -101,6 +117,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 1},
+    "llama": {"tie_word_embeddings": True},
     "llama4_text": {"moe_layers": [1, 3]},
     "mamba2": {"num_heads": 8, "head_dim": 8},
     # Time steps below the least are raised to it in a whole pass and not in a cached one.
@@ -171,7 +188,7 @@ def _tiny_settings(config: PreTrainedConfig, num_blocks: int | None) -> dict[str
     counts = {name: defaults[name] for name in BLOCK_COUNTS if isinstance(defaults.get(name), int)}
     depth = max(counts.values(), default=0)
     per_block = {k: v for k, v in defaults.items() if isinstance(v, list) and depth > 0 and len(v) == depth}
-    kept = _kept_blocks(list(per_block.values()), num_blocks or min(4, depth or 4))
+    kept = _kept_blocks(list(per_block.values()), num_blocks or 4)
     settings: dict[str, Any] = {name: len(kept) for name in counts}
     settings |= {name: [entries[i] for i in kept] for name, entries in per_block.items()}
     for name, value in defaults.items():
@@ -189,13 +206,13 @@ def _tiny_settings(config: PreTrainedConfig, num_blocks: int | None) -> dict[str
 
 
 def _kept_blocks(per_block: Sequence[Sequence[Any]], wanted: int) -> list[int]:
-    """Indices of the blocks kept: the first of each kind, then the first others, until there are enough."""
+    """Indices of the blocks kept: the first of each kind, then others in order; of fewer blocks always the first."""
     if not per_block:
         return list(range(wanted))
     kinds = [repr(kind) for kind in zip(*per_block, strict=True)]
     first = sorted({kind: i for i, kind in reversed(list(enumerate(kinds)))}.values())
     others = [i for i in range(len(kinds)) if i not in first]
-    return sorted((first + others)[:wanted])
+    return (first + others)[:wanted]
 
 
 def _cut(exceptions: dict[str, Any], num_blocks: int) -> dict[str, Any]:

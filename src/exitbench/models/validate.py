@@ -1,12 +1,13 @@
 """The proof, made on every load, that our view of a model is right. A model without it is refused.
 
-Three checks on a short probe sequence of random tokens:
+Four checks on a short probe sequence of random tokens, of which a model must pass the first three:
 
 - readout: the readout of the hidden state at depth L gives the model's own logits. Catches a final norm applied twice,
   states taken at the wrong place, a forgotten soft-cap.
 - chain: running the blocks one by one from the embeddings gives the hidden state that the model itself reaches.
 - cache: the logits from which the model writes an answer, one token at a time with its cache, are those of one pass
   over prompt and answer. Answers are made the one way and measured the other.
+- padding: the same answer after masked positions. Where it differs, prompts must not be padded into batches.
 
 Errors are root mean squares. Tolerance is the model's own rounding error at its dtype, measured: the same pass with
 what every operation in the blocks returns changed by random relative errors of one unit in the last place (in the last
@@ -34,7 +35,7 @@ from exitbench.models.discover import probe_ids
 __all__ = ["SLACK", "Check", "require_valid", "validate"]
 
 SLACK = 4.0
-_NEW_TOKENS = 5
+_NEW_TOKENS, _PADDING = 5, 7
 _COUNTS = 32
 
 
@@ -47,6 +48,8 @@ class Check:
     error: float
     """Root mean square difference; infinite where shapes differ or values are not finite."""
     tolerance: float
+    required: bool = True
+    """Whether a model that fails is refused."""
 
     @property
     def passed(self) -> bool:
@@ -153,7 +156,9 @@ def validate(adapter: ModelAdapter) -> list[Check]:
     with _rounding_noise(adapter, first_depth=depth - 1, last_depth=None):
         noisy_at_end = adapter.record(ids)
     last_hidden = adapter.capture(ids)[-1]
+    _, padded = adapter.answer(prompt, num_tokens=_NEW_TOKENS, padding=_PADDING)
     first = prompt.shape[1] - 1
+    rounding = SLACK * _difference(noisy.logits[first:], probe.logits[first:])
     return [
         Check(
             name="readout",
@@ -171,19 +176,26 @@ def validate(adapter: ModelAdapter) -> list[Check]:
             name="cache",
             claim="an answer written token by token with the cache has the logits of one pass over it",
             error=_difference(written, probe.logits[first:]),
-            tolerance=SLACK * _difference(noisy.logits[first:], probe.logits[first:]),
+            tolerance=rounding,
+        ),
+        Check(
+            name="padding",
+            claim="an answer is the same after masked positions, as in a batch with longer prompts",
+            error=_difference(padded, written),
+            tolerance=rounding,
+            required=False,
         ),
     ]
 
 
 def require_valid(adapter: ModelAdapter, checks: list[Check]) -> None:
-    """Refuse a model that failed a check.
+    """Refuse a model that failed a check which it has to pass.
 
     Raises:
         ValidationError: names the check, the error and the tolerance.
     """
     for check in checks:
-        if not check.passed:
+        if check.required and not check.passed:
             raise ValidationError(
                 f"{type(adapter.model).__name__} is refused: '{check.claim}' does not hold (difference "
                 f"{check.error:.3g}, the model's own rounding error allows {check.tolerance:.3g}); "

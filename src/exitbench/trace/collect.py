@@ -17,7 +17,7 @@ import torch
 from exitbench.config import Mode, TraceOptions
 from exitbench.env import environment_report, library_versions
 from exitbench.errors import WorkloadError
-from exitbench.models.config_facts import facts_of
+from exitbench.models.catalogue import facts_of
 from exitbench.models.load import LoadedModel
 from exitbench.progress import SILENT, Progressor
 from exitbench.signals import compute_signals
@@ -125,9 +125,9 @@ class _Answers:
 
     def stretches(self, index: int, folder: TraceFolder) -> list[_Stretch]:
         """Prompt and answer of every turn of a sample, generating its batch's answers where they are not there yet."""
-        number, place = divmod(index, self._options.generation_batch)
+        size = _generation_batch(self._loaded, self._options)
+        number, place = divmod(index, size)
         if number != self._batch_number:
-            size = self._options.generation_batch
             batch = self.samples[number * size : (number + 1) * size]
             stored = folder.read_answers(number, batch)
             self._batch = self._generate(batch) if stored is None else stored
@@ -182,6 +182,11 @@ class _Answers:
         return answers
 
 
+def _generation_batch(loaded: LoadedModel, options: TraceOptions) -> int:
+    """Prompts answered together: one where padding would change the answers."""
+    return options.generation_batch if loaded.can_pad else 1
+
+
 def _trace_sample(loaded: LoadedModel, stretches: Sequence[_Stretch]) -> Rows:
     """All rows of one sample, turn after turn."""
     parts = [_trace_stretch(loaded, stretch) for stretch in stretches]
@@ -232,7 +237,7 @@ def _manifest(loaded: LoadedModel, workload: Workload, options: TraceOptions, mo
             licence=source.licence,
         ),
         shape=loaded.shape,
-        facts=facts_of(source.hub_id, model.config, loaded.shape),
+        facts=facts_of(source.hub_id, model.config.model_type, loaded.shape),
         workload=WorkloadIdentity(
             name=workload.name,
             version=workload.version,
@@ -250,7 +255,7 @@ def _manifest(loaded: LoadedModel, workload: Workload, options: TraceOptions, mo
             chat_template=answers and options.chat_template and has_chat_template(loaded.tokenizer),
             max_new_tokens=options.max_new_tokens if answers else None,
             document_tokens=None if answers else options.document_tokens,
-            generation_batch=options.generation_batch if answers else None,
+            generation_batch=_generation_batch(loaded, options) if answers else None,
             limit=options.limit,
             seed=options.seed,
         ),

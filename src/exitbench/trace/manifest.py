@@ -14,7 +14,7 @@ from exitbench.models.shape import ModelShape
 
 __all__ = ["SCHEMA_VERSION", "Manifest", "ModelIdentity", "Settings", "WorkloadIdentity"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class _Frozen(BaseModel):

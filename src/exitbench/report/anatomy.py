@@ -1,0 +1,51 @@
+"""The anatomy of a model as a table for the terminal: alike blocks in one row."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from exitbench.models.shape import BlockShape, ModelShape
+
+__all__ = ["anatomy_table", "block_ranges"]
+
+_CONTEXT = 512
+
+
+def anatomy_table(shape: ModelShape) -> Table:
+    """What each kind of block is and costs, and where the model's parameters are."""
+    count = shape.parameters
+    table = Table(
+        *("blocks", "kind", "parameters", "active", "share of work each", f"MFLOPs a token, context {_CONTEXT}"),
+        *("weights read, MiB", "state, KiB", "state a position, B"),
+        caption=f"{shape.num_parameters:,} parameters: embedding {count.embedding:,}, blocks {count.blocks:,}, "
+        f"output {count.output:,}, idle {count.idle:,}",
+    )
+    for block, numbers in _alike(shape.blocks).items():
+        cells = (
+            *(block_ranges(numbers), block.kind, f"{block.parameters:,}", f"{block.active_parameters:,}"),
+            *(f"{shape.block_costs[numbers[0] - 1]:.4f}", f"{block.decode_flops(_CONTEXT) / 1e6:.3g}"),
+            *(f"{block.weight_bytes / 2**20:.3g}", f"{block.state_bytes / 2**10:.3g}"),
+            f"{block.state_bytes_per_position:,}",
+        )
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _alike(blocks: Sequence[BlockShape]) -> dict[BlockShape, list[int]]:
+    """Numbers, from 1, of the blocks that are alike in everything."""
+    numbers: dict[BlockShape, list[int]] = {}
+    for number, block in enumerate(blocks, start=1):
+        numbers.setdefault(block, []).append(number)
+    return numbers
+
+
+def block_ranges(numbers: Sequence[int]) -> str:
+    """Rising numbers in short, e.g. "1-3, 7"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
