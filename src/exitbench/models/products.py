@@ -41,13 +41,12 @@ _LOOKUPS = (_aten.embedding, _aten.embedding_bag)
 
 
 def is_packed(module: torch.nn.Module) -> bool:
-    """Whether a linear map's weight is no plain matrix: quantised, or of a tensor class of its own."""
+    """Whether a linear map's weight is no plain matrix of numbers: quantised, or of a tensor class of its own."""
     weight = getattr(module, "weight", None)
-    sizes = (getattr(module, "out_features", None), getattr(module, "in_features", None))
     return (
         isinstance(weight, torch.Tensor)
-        and None not in sizes
-        and (type(weight.data) is not torch.Tensor or not weight.is_floating_point() or tuple(weight.shape) != sizes)
+        and hasattr(module, "in_features")
+        and (type(weight.data) is not torch.Tensor or not weight.is_floating_point())
     )
 
 

@@ -47,9 +47,10 @@ class StateChange:
 
 
 def _box(differs: torch.Tensor) -> int:
-    """Elements of the smallest box around all differences: single elements may change to what they were."""
-    touched = differs.nonzero()
-    return prod(len(set(indices)) for indices in touched.T.tolist()) if len(touched) else 0
+    """Elements of the box in which the differences lie, rounded up: single elements may change to what they were."""
+    touched = [len(set(indices)) for indices in differs.nonzero().T.tolist()]
+    # An index more or less is chance; one block's share of a tensor of all blocks is not.
+    return prod(size if 2 * n > size else n for n, size in zip(touched, differs.shape, strict=True))
 
 
 def snapshot(*holders: Any) -> Snapshot:
