@@ -57,7 +57,19 @@ DtypeOption = Annotated[
     Literal["float32", "bfloat16", "float16", "auto"],
     typer.Option(help="auto is the checkpoint's own; float32 for GGUF."),
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="torch device.", show_default="cuda if there is one, else cpu")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="torch device, or auto: all GPUs, then main memory, then disk.",
+        show_default="cuda if there is one, else cpu",
+    ),
+]
+MaxMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        help="With --device auto: most weights by device, e.g. cpu=8GiB,cuda:0=70GiB.", show_default="what is free"
+    ),
+]
 AttentionOption = Annotated[str | None, typer.Option(help="Attention implementation, e.g. sdpa or eager.")]
 ReadoutOption = Annotated[Literal["logit"], typer.Option(help="How hidden states are read out.")]
 RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
@@ -92,6 +104,7 @@ def _load(
     revision: str | None,
     dtype: str,
     device: str | None,
+    max_memory: str | None,
     attention: str | None,
     trust_remote_code: bool,
     progress: Progressor,
@@ -106,6 +119,7 @@ def _load(
         revision=revision,
         dtype=dtype,
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        max_memory=max_memory,
         attention=attention,
         trust_remote_code=trust_remote_code,
         require=require,
@@ -132,6 +146,7 @@ def run(
     chat_template: ChatOption = True,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    max_memory: MaxMemoryOption = None,
     attention: AttentionOption = None,
     readout: ReadoutOption = "logit",
     revision: RevisionOption = None,
@@ -153,6 +168,7 @@ def run(
         revision=revision,
         dtype=dtype,
         device=device,
+        max_memory=max_memory,
         attention=attention,
         trust_remote_code=trust_remote_code,
         progress=progress,
@@ -176,6 +192,7 @@ def trace(
     chat_template: ChatOption = True,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    max_memory: MaxMemoryOption = None,
     attention: AttentionOption = None,
     readout: ReadoutOption = "logit",
     revision: RevisionOption = None,
@@ -196,6 +213,7 @@ def trace(
         revision=revision,
         dtype=dtype,
         device=device,
+        max_memory=max_memory,
         attention=attention,
         trust_remote_code=trust_remote_code,
         progress=progress,
@@ -262,6 +280,7 @@ def check(
     ] = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    max_memory: MaxMemoryOption = None,
     attention: AttentionOption = None,
     revision: RevisionOption = None,
     trust_remote_code: RemoteCodeOption = False,
@@ -281,6 +300,7 @@ def check(
             revision=revision,
             dtype=dtype,
             device=device,
+            max_memory=max_memory,
             attention=attention,
             trust_remote_code=trust_remote_code,
             progress=_progress(quiet),

@@ -56,7 +56,7 @@ class ModelAdapter:
             rows: which of the T positions to keep.
 
         Returns:
-            (L + 1, R, D) hidden states after 0..L blocks, in the model's dtype.
+            (L + 1, R, D) hidden states after 0..L blocks, in the model's dtype, on the device of its head.
         """
         kept: list[torch.Tensor] = []
 
@@ -71,8 +71,8 @@ class ModelAdapter:
             stack.callback(first.remove)
             for block in self.blocks:
                 stack.callback(block.register_forward_hook(keep_output).remove)
-            self.model(input_ids=input_ids, use_cache=False, **self._one_logit_only)
-            return torch.stack([hidden.to(kept[0].device) for hidden in kept])
+            logits = self.model(input_ids=input_ids, use_cache=False, **self._one_logit_only).logits
+            return torch.stack([hidden.to(logits.device) for hidden in kept])
 
     def readout(self, hidden_RD: torch.Tensor) -> torch.Tensor:
         """Logits that the model's own code after the last block gives for hidden states of any depth.
@@ -85,7 +85,7 @@ class ModelAdapter:
         """
         # R sequences of one token: no mask, and no limit on R from the positions that a model knows.
         hidden_R1D = hidden_RD[:, None, :]
-        input_ids = torch.zeros(len(hidden_RD), 1, dtype=torch.long, device=self.model.device)
+        input_ids = torch.zeros(len(hidden_RD), 1, dtype=torch.long, device=hidden_RD.device)
         with torch.inference_mode(), self._blocks_replaced(hidden_R1D):
             logits_R1V: torch.Tensor = self.model(input_ids=input_ids, use_cache=False).logits
         return logits_R1V[:, 0]

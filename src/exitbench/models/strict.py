@@ -5,6 +5,7 @@ that is an error. So its warnings and progress bars can be held back while it lo
 over paragraphs, are put on one line.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,12 +47,14 @@ class _NoBar(tqdm):  # type: ignore[misc]
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hold back transformers' progress bars and warnings inside the block."""
+    """Hold back progress bars and warnings of transformers and accelerate inside the block."""
     log: Any = transformers_logging
     gguf_reader: Any = modeling_gguf_pytorch_utils
-    verbosity = log.get_verbosity()
+    accelerate_log = logging.getLogger("accelerate")
+    verbosity, accelerate_level = log.get_verbosity(), accelerate_log.level
     had_bars = log.is_progress_bar_enabled()
     log.set_verbosity_error()
+    accelerate_log.setLevel(logging.ERROR)
     log.disable_progress_bar()
     # The GGUF reader takes its bar straight from tqdm, past transformers' own switch.
     gguf_reader.tqdm = _NoBar
@@ -60,6 +63,7 @@ def quiet_transformers() -> Iterator[None]:
     finally:
         gguf_reader.tqdm = tqdm
         log.set_verbosity(verbosity)
+        accelerate_log.setLevel(accelerate_level)
         if had_bars:
             log.enable_progress_bar()
 
@@ -91,6 +95,8 @@ def load_weights(folder: Path, *, subject: str, **options: Any) -> PreTrainedMod
                 local_files_only=True,
                 **options,
             )
+    except ImportError as error:  # names the package that a quantisation or an attention implementation needs
+        raise ModelError(f"cannot load {subject}, a package is missing: {one_line(error)}; install it") from error
     except LOAD_ERRORS as error:
         raise ModelError(f"cannot read {subject}: {one_line(error)}; is the file whole?") from error
     # Tensors of another shape are told apart first, for they count as missing too.
