@@ -58,17 +58,10 @@ DtypeOption = Annotated[
     typer.Option(help="auto is the checkpoint's own; float32 for GGUF."),
 ]
 DeviceOption = Annotated[
-    str | None,
-    typer.Option(
-        help="torch device, or auto: all GPUs, then main memory, then disk.",
-        show_default="cuda if there is one, else cpu",
-    ),
+    str | None, typer.Option(help="torch device, or auto: GPUs, then memory, then disk.", show_default="cuda, else cpu")
 ]
 MaxMemoryOption = Annotated[
-    str | None,
-    typer.Option(
-        help="With --device auto: most weights by device, e.g. cpu=8GiB,cuda:0=70GiB.", show_default="what is free"
-    ),
+    str | None, typer.Option(help="With --device auto, e.g. cpu=8GiB,cuda:0=70GiB.", show_default="what is free")
 ]
 AttentionOption = Annotated[str | None, typer.Option(help="Attention implementation, e.g. sdpa or eager.")]
 ReadoutOption = Annotated[Literal["logit"], typer.Option(help="How hidden states are read out.")]
@@ -98,33 +91,13 @@ def _print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _load(
-    model: str,
-    *,
-    revision: str | None,
-    dtype: str,
-    device: str | None,
-    max_memory: str | None,
-    attention: str | None,
-    trust_remote_code: bool,
-    progress: Progressor,
-    require: bool = True,
-) -> "LoadedModel":
+def _load(model: str, *, device: str | None, **options: Any) -> "LoadedModel":
+    """`load` with its own options, on a GPU where there is one and no device was named."""
     import torch
 
     from exitbench.models.load import load
 
-    return load(
-        model,
-        revision=revision,
-        dtype=dtype,
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        max_memory=max_memory,
-        attention=attention,
-        trust_remote_code=trust_remote_code,
-        require=require,
-        progress=progress,
-    )
+    return load(model, device=device or ("cuda" if torch.cuda.is_available() else "cpu"), **options)
 
 
 def _fail_if_samples_failed(*traces: "Trace | None") -> None:

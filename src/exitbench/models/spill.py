@@ -2,8 +2,8 @@
 
 A weight that waits on disk is read from the checkpoint in place. Where the model's own layout differs from the
 checkpoint's (the experts of most mixtures are kept as one tensor), transformers writes the converted weight to a
-folder. That folder lies in the cache, is held by a lock, and goes when its model goes; what a killed process left behind goes
-when the next one comes.
+folder. That folder lies in the cache, is held by a lock, and goes when its model goes; what a killed process left
+behind goes when the next one comes.
 """
 
 import shutil
