@@ -43,6 +43,7 @@ def test_numbers_do_not_depend_on_where_weights_wait(family: str, limit: str, tm
     whole, spread = load(str(folder)), load(str(folder), device="auto", max_memory=limit)
     assert weights_wait_on(whole.model) == "cpu"
     assert weights_wait_on(spread.model) == "cpu+disk"
+    assert spread.model._hf_hook.io_same_device is False  # logits stay on the device of the head
     assert spread.adapter.paths == whole.adapter.paths
     assert spread.shape == whole.shape
     assert spread.checks == whole.checks

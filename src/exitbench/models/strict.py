@@ -97,6 +97,8 @@ def load_weights(folder: Path, *, subject: str, **options: Any) -> PreTrainedMod
             )
     except ImportError as error:  # names the package that a quantisation or an attention implementation needs
         raise ModelError(f"cannot load {subject}, a package is missing: {one_line(error)}; install it") from error
+    except ValueError as error:  # options, config and files that do not go together; transformers says which
+        raise ModelError(f"cannot load {subject}: {one_line(error)}") from error
     except LOAD_ERRORS as error:
         raise ModelError(f"cannot read {subject}: {one_line(error)}; is the file whole?") from error
     # Tensors of another shape are told apart first, for they count as missing too.
