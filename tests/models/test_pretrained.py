@@ -14,9 +14,11 @@ from transformers import (
     LlamaForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
+    modeling_utils,
 )
 
 from exitbench.errors import ModelError
+from exitbench.models import strict
 from exitbench.models.placement import placement_options
 from exitbench.models.pretrained import check_attention, load_pretrained
 from exitbench.models.source import resolve
@@ -62,6 +64,27 @@ def test_dtype(tmp_path: Path) -> None:
     model.to(torch.bfloat16).save_pretrained(folder)
     assert load(folder)[0].dtype == torch.bfloat16
     assert load(folder, dtype=torch.float16)[0].dtype == torch.float16
+
+
+def test_weights_that_are_cast_are_not_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: the pages of the files stay in memory beside the cast copies, or the copies differ from the numbers cast."""
+    used: list[str] = []
+    opened = modeling_utils.safe_open
+
+    def note(file: Any, **options: Any) -> Any:
+        used.append(options["backend"])
+        return opened(file, **options)
+
+    monkeypatch.setattr(strict, "safe_open", note)
+    monkeypatch.setattr(modeling_utils, "safe_open", note)
+    folder = save_toy(tmp_path / "toy")
+    plain, _ = load(folder, dtype=torch.float32)
+    assert set(used) == {"mmap"}
+    used.clear()
+    cast, _ = load(folder, dtype=torch.bfloat16)
+    assert set(used) == {"pread"}
+    for name, weight in plain.named_parameters():
+        assert torch.equal(cast.get_parameter(name), weight.bfloat16()), name
 
 
 def test_attention(tmp_path: Path) -> None:

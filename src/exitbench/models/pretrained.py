@@ -4,8 +4,8 @@ transformers is lenient where a measurement must not be: it fills missing tensor
 generation settings from the checkpoint, and asks on the terminal whether it may run remote code. Each of
 these is settled here.
 
-Weights are read once, straight to where they wait (see `placement`). On the CPU they are mapped from the file and not
-copied unless they are cast.
+Weights are read once, straight to where they wait (see `placement`). On the CPU they are mapped from their files, and
+copied only where they are cast.
 
 Non-goals: finding the blocks or proving the readout (see `validate`), quantising.
 """
@@ -84,6 +84,7 @@ def load_pretrained(
         model = load_weights(
             source.path,
             subject=f"the weights of {source.name}",
+            cast=dtype is not None and dtype != config.dtype,
             config=config,
             dtype="auto" if dtype is None else dtype,
             attn_implementation=attention,

@@ -7,14 +7,14 @@ over paragraphs, are put on one line.
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
-from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_gguf_pytorch_utils
+from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_gguf_pytorch_utils, modeling_utils
 from transformers.utils import logging as transformers_logging
 
 from exitbench.errors import ModelError
@@ -68,25 +68,45 @@ def quiet_transformers() -> Iterator[None]:
             log.enable_progress_bar()
 
 
+@contextmanager
+def _unmapped() -> Iterator[None]:
+    """Have weight files read tensor by tensor inside the block, not mapped.
+
+    Mapped weights that are used as they are cost no copy. Those that are cast are copied anyway, and the pages of the
+    files would stay in memory beside the copies until the last one is made.
+    """
+    library: Any = modeling_utils
+
+    def reading(file: Any, **options: Any) -> Any:
+        return safe_open(file, **{**options, "backend": "pread"})
+
+    library.safe_open = reading
+    try:
+        yield
+    finally:
+        library.safe_open = safe_open
+
+
 def one_line(error: BaseException) -> str:
     """Return the message of `error` on one line of bounded length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= _MAX_CHARS else text[:_MAX_CHARS] + "..."
 
 
-def load_weights(folder: Path, *, subject: str, **options: Any) -> PreTrainedModel:
+def load_weights(folder: Path, *, subject: str, cast: bool = False, **options: Any) -> PreTrainedModel:
     """Load a causal language model of which every tensor is in the checkpoint, in the right shape.
 
     Args:
         folder: with the checkpoint's files.
         subject: what is loaded, for messages, e.g. "the weights of org/name".
+        cast: the weights are stored in another dtype than asked for.
         options: more arguments of `from_pretrained`.
 
     Raises:
         ModelError: the files cannot be read, or do not give the whole model.
     """
     try:
-        with quiet_transformers():
+        with quiet_transformers(), _unmapped() if cast else nullcontext():
             model: PreTrainedModel
             model, info = _AUTO_MODEL.from_pretrained(
                 folder,
