@@ -24,3 +24,21 @@ def test_script_ends_with_one_json_object(script, arguments, keys):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     result = json.loads(done.stdout.splitlines()[-1])
     assert {*keys, "environment", "n_tokens"} <= result.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_memory_of_a_large_model():
+    """Weights held twice, or pulled into memory where they should wait on disk, or other figures from there.
+
+    2 GiB, as torch and transformers alone take 0.4 GiB.
+    """
+    command = [sys.executable, str(BENCHMARKS / "large_model_memory.py"), "--gib", "2", "--cast"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    ways = json.loads(done.stdout.splitlines()[-1])["ways"]
+    assert [way["weights_on"] for way in ways.values()] == ["cpu", "cpu+disk", "cpu", "cpu+disk"]
+    assert [way["bound"] for way in ways.values()] == [1.3, 0.5, 1.3, 0.5]
+    for name, way in ways.items():
+        assert way["peak_ratio"] < way["bound"], name
+    assert ways["in memory"]["sha256"] == ways["on disk"]["sha256"]
+    assert ways["cast, in memory"]["sha256"] == ways["cast, on disk"]["sha256"]

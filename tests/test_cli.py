@@ -27,15 +27,18 @@ from exitbench.trace.table import Failure, SampleInfo
 NUM_PROMPTS = 12
 OPTIONS_OF_A_TRACE = {
     *("--workload", "--on", "--limit", "--max-new-tokens", "--chat-template", "--no-chat-template", "--dtype"),
-    *("--device", "--attention", "--readout", "--revision", "--trust-remote-code", "--out", "--seed", "--json"),
-    "--quiet",
+    *("--device", "--max-memory", "--attention", "--readout", "--revision", "--trust-remote-code", "--out", "--seed"),
+    *("--json", "--quiet"),
 }
 OPTIONS = {
     "run": OPTIONS_OF_A_TRACE,
     "trace": OPTIONS_OF_A_TRACE,
     "score": {"--skip-corrupt", "--seed", "--json"},
     "report": {"--out", "--skip-corrupt", "--seed"},
-    "check": {"--all", "--dtype", "--device", "--attention", "--revision", "--trust-remote-code", "--json", "--quiet"},
+    "check": {
+        *("--all", "--dtype", "--device", "--max-memory", "--attention", "--revision", "--trust-remote-code"),
+        *("--json", "--quiet"),
+    },
     "list": {"--json"},
 }
 
@@ -320,7 +323,9 @@ def test_python_m_exitbench():
         (("--on", "thin air"), ("--on", "'answers'")),
         (("--dtype", "float64"), ("--dtype", "'float32'")),
         (("--device", "abacus"), ("device 'abacus'", "--device cpu")),
-        (("--attention", "telepathy"), ("telepathy",)),
+        (("--max-memory", "cpu=1GB"), ("--max-memory goes with --device auto",)),
+        (("--device", "auto", "--max-memory", "8"), ("--max-memory has '8'", "cpu=8GiB")),
+        (("--attention", "telepathy"), ("--attention is 'telepathy'", "sdpa")),
         (("--readout", "tuned:nowhere"), ("--readout", "'logit'")),
         (("--revision", "main"), ("--revision 'main'", "not a hub id")),
         (("--workload", "minni"), ("unknown workload 'minni'", "did you mean 'mini'")),

@@ -58,7 +58,12 @@ DtypeOption = Annotated[
     Literal["float32", "bfloat16", "float16", "auto"],
     typer.Option(help="auto is the checkpoint's own; float32 for GGUF."),
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="torch device.", show_default="cuda if there is one, else cpu")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="torch device, or auto: GPUs, then memory, then disk.", show_default="cuda, else cpu")
+]
+MaxMemoryOption = Annotated[
+    str | None, typer.Option(help="With --device auto, e.g. cpu=8GiB,cuda:0=70GiB.", show_default="what is free")
+]
 AttentionOption = Annotated[str | None, typer.Option(help="Attention implementation, e.g. sdpa or eager.")]
 ReadoutOption = Annotated[Literal["logit"], typer.Option(help="How hidden states are read out.")]
 RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
@@ -87,31 +92,13 @@ def _print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _load(
-    model: str,
-    *,
-    revision: str | None,
-    dtype: str,
-    device: str | None,
-    attention: str | None,
-    trust_remote_code: bool,
-    progress: Progressor,
-    require: bool = True,
-) -> "LoadedModel":
+def _load(model: str, *, device: str | None, **options: Any) -> "LoadedModel":
+    """`load` with its own options, on a GPU where there is one and no device was named."""
     import torch
 
     from exitbench.models.load import load
 
-    return load(
-        model,
-        revision=revision,
-        dtype=dtype,
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        attention=attention,
-        trust_remote_code=trust_remote_code,
-        require=require,
-        progress=progress,
-    )
+    return load(model, device=device or ("cuda" if torch.cuda.is_available() else "cpu"), **options)
 
 
 def _fail_if_samples_failed(*traces: "Trace | None") -> None:
@@ -133,6 +120,7 @@ def run(
     chat_template: ChatOption = True,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    max_memory: MaxMemoryOption = None,
     attention: AttentionOption = None,
     readout: ReadoutOption = "logit",
     revision: RevisionOption = None,
@@ -154,6 +142,7 @@ def run(
         revision=revision,
         dtype=dtype,
         device=device,
+        max_memory=max_memory,
         attention=attention,
         trust_remote_code=trust_remote_code,
         progress=progress,
@@ -177,6 +166,7 @@ def trace(
     chat_template: ChatOption = True,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    max_memory: MaxMemoryOption = None,
     attention: AttentionOption = None,
     readout: ReadoutOption = "logit",
     revision: RevisionOption = None,
@@ -197,6 +187,7 @@ def trace(
         revision=revision,
         dtype=dtype,
         device=device,
+        max_memory=max_memory,
         attention=attention,
         trust_remote_code=trust_remote_code,
         progress=progress,
@@ -259,42 +250,59 @@ def report(
 def check(
     model: Annotated[str | None, typer.Argument(help="As for trace.")] = None,
     all_types: Annotated[
-        bool, typer.Option("--all", help="Every model type exitbench has a tiny instance of.")
+        bool, typer.Option("--all", help="Every causal model type of transformers, as a tiny instance.")
     ] = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    max_memory: MaxMemoryOption = None,
     attention: AttentionOption = None,
     revision: RevisionOption = None,
     trust_remote_code: RemoteCodeOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Show the proof that exitbench's view of a model is right; exit code 1 if it fails."""
+    """Show the proof that exitbench's view of a model is right, and its anatomy; exit code 1 if the proof fails."""
     if (model is None) is not all_types:
         raise ExitbenchError("check takes a MODEL or --all, one of the two; see 'exitbench check --help'")
     if model is None:
-        from exitbench.models.matrix import check_all
+        _check_all(_progress(quiet), as_json=as_json)
+        return
+    from exitbench.report.anatomy import anatomy_table, paths_table
 
-        rows = [asdict(row) for row in check_all()]
-    else:
-        loaded = _load(
-            model,
-            revision=revision,
-            dtype=dtype,
-            device=device,
-            attention=attention,
-            trust_remote_code=trust_remote_code,
-            progress=_progress(quiet),
-            require=False,
-        )
-        rows = [{**asdict(result), "passed": result.passed} for result in loaded.checks]
+    loaded = _load(
+        model,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        max_memory=max_memory,
+        attention=attention,
+        trust_remote_code=trust_remote_code,
+        progress=_progress(quiet),
+        require=False,
+    )
+    paths, shape = asdict(loaded.adapter.paths), loaded.shape.model_dump(mode="json")
+    checks = [{**asdict(result), "passed": result.passed} for result in loaded.checks]
     if as_json:
-        _print_json(rows if model is None else {"paths": asdict(loaded.adapter.paths), "checks": rows})
+        _print_json({"paths": paths, "checks": checks, "shape": shape})
     else:
-        if model is not None:
-            _stdout.print(_paths_table(loaded))
-        _stdout.print(_table(rows))
-    if not all(row["passed"] for row in rows):
+        for table in (paths_table(paths), _table(checks), anatomy_table(loaded.shape)):
+            _stdout.print(table)
+    if not all(check["passed"] for check in checks if check["required"]):
+        raise typer.Exit(1)
+
+
+def _check_all(progress: Progressor, *, as_json: bool) -> None:
+    """Print the matrix; exit code 1 if a type fails for another reason than those known."""
+    from exitbench.matrix import check_all
+
+    rows = [asdict(row) for row in check_all(progress=progress)]
+    if as_json:
+        _print_json(rows)
+    else:
+        shown = ("model_type", "passed", "kind", "blocks", "cause", "reason")
+        _stdout.print(_table([{name: row[name] for name in shown} for row in rows]))
+        _stdout.print(f"{sum(row['passed'] for row in rows)} of {len(rows)} types pass")
+    if not all(row["passed"] or row["cause"] for row in rows):
         raise typer.Exit(1)
 
 
@@ -333,18 +341,14 @@ def list_parts(
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(*rows[0].keys())
     for row in rows:
-        cells = ("" if v is None else f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values())
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
     return table
 
 
-def _paths_table(loaded: "LoadedModel") -> Table:
-    table = Table("part", "found")
-    paths = asdict(loaded.adapter.paths)
-    del paths["block_weights"]
-    for name, value in paths.items():
-        table.add_row(Text(name), Text(", ".join(value) if isinstance(value, tuple) else str(value)))
-    return table
+def _cell(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "; ".join(map(str, value))
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _version(value: bool) -> None:

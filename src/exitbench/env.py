@@ -9,7 +9,9 @@ from typing import Any
 __all__ = ["environment_report", "library_versions"]
 
 _LIBRARIES = ("exitbench", "torch", "transformers")
-_MORE_LIBRARIES = ("gguf", "numpy", "pyarrow", "safetensors", "scipy", "tokenizers")
+_MORE_LIBRARIES = (
+    *("accelerate", "bitsandbytes", "gguf", "numpy", "pyarrow", "safetensors", "scipy", "tokenizers", "torchao"),
+)
 
 
 def _versions(names: tuple[str, ...]) -> dict[str, str]:

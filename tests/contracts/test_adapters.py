@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from exitbench.models.facts import model_shape
 from transformers.pytorch_utils import Conv1D
 
 from exitbench.models.adapter import ModelAdapter
+from exitbench.models.anatomy import model_shape
 from exitbench.models.discover import hidden_of_input, probe_ids
 from exitbench.models.toy import toy_model
 from exitbench.models.validate import require_valid, validate

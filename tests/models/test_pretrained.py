@@ -7,13 +7,24 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertLMHeadModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertLMHeadModel,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+    modeling_utils,
+)
 
 from exitbench.errors import ModelError
-from exitbench.models.pretrained import load_pretrained
+from exitbench.models import strict
+from exitbench.models.placement import placement_options
+from exitbench.models.pretrained import check_attention, load_pretrained
 from exitbench.models.source import resolve
 from exitbench.models.toy import byte_tokenizer, save_toy
 
+CPU = placement_options("cpu", None)
 TINY_BERT = {
     "vocab_size": 259,
     "hidden_size": 16,
@@ -24,7 +35,7 @@ TINY_BERT = {
 
 
 def load(folder: Path, **options: Any) -> tuple[Any, Any]:
-    return load_pretrained(resolve(str(folder)), **({"dtype": None, "device": "cpu"} | options))
+    return load_pretrained(resolve(str(folder)), **({"dtype": None, "placement": CPU} | options))
 
 
 def edit_json(path: Path, **changes: Any) -> None:
@@ -55,11 +66,59 @@ def test_dtype(tmp_path: Path) -> None:
     assert load(folder, dtype=torch.float16)[0].dtype == torch.float16
 
 
+def test_weights_that_are_cast_are_not_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: the pages of the files stay in memory beside the cast copies, or the copies differ from the numbers cast."""
+    used: list[str] = []
+    opened = modeling_utils.safe_open
+
+    def note(file: Any, **options: Any) -> Any:
+        used.append(options["backend"])
+        return opened(file, **options)
+
+    monkeypatch.setattr(strict, "safe_open", note)
+    monkeypatch.setattr(modeling_utils, "safe_open", note)
+    folder = save_toy(tmp_path / "toy")
+    plain, _ = load(folder, dtype=torch.float32)
+    assert set(used) == {"mmap"}
+    used.clear()
+    cast, _ = load(folder, dtype=torch.bfloat16)
+    assert set(used) == {"pread"}
+    for name, weight in plain.named_parameters():
+        assert torch.equal(cast.get_parameter(name), weight.bfloat16()), name
+
+
 def test_attention(tmp_path: Path) -> None:
     """Bug: the attention asked for is dropped, though it changes the top-1."""
     folder = save_toy(tmp_path / "toy")
     assert load(folder, attention="eager")[0].config._attn_implementation == "eager"
-    fail_to_load(folder, "nonsense", attention="nonsense")
+    fail_to_load(folder, "a package is missing: FlashAttention2", attention="flash_attention_2")
+
+
+@pytest.mark.parametrize("name", ["nonsense", "paged|eager", "kernels-community/flash-attn"])
+def test_unknown_attention(name: str) -> None:
+    """Bug: a model is read before the option turns out wrong, or code is fetched from the hub unasked."""
+    with pytest.raises(ModelError, match=r"--attention is .*, expected one of eager, .*, sdpa") as caught:
+        check_attention(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_quantised_checkpoint_without_its_package(tmp_path: Path) -> None:
+    """Bug: the user is told that the file is damaged, when a package is missing."""
+    folder = save_toy(tmp_path / "toy")
+    edit_json(folder / "config.json", quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 128})
+    fail_to_load(
+        folder, r"cannot load the weights of toy, a package is missing: .*GPTQ.*pip install optimum.*; install it"
+    )
+
+
+def test_model_that_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a traceback where there is no kernel for a dtype on a device, or no room for the activations."""
+
+    def no_room(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 9 GiB")
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", no_room)
+    fail_to_load(save_toy(tmp_path / "toy"), "cannot run toy on cpu: CUDA out of memory.*; try another --device")
 
 
 def test_generation_is_plain_greedy(tmp_path: Path) -> None:
@@ -188,12 +247,6 @@ def test_no_tokeniser(tmp_path: Path) -> None:
     fail_to_load(folder, "no tokeniser files")
 
 
-def test_unknown_device(tmp_path: Path) -> None:
-    """Bug: minutes of loading before the device turns out not to exist."""
-    folder = save_toy(tmp_path / "toy")
-    fail_to_load(folder, "device 'warp' cannot be used.*--device cpu", device="warp")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "quantisation"), [("smollm2-135m-instruct", "GGUF Q4_1"), ("gemma3-270m", "GGUF Q4_K_M")]
@@ -202,7 +255,7 @@ def test_known_models(name: str, quantisation: str) -> None:
     """Bug: a known model cannot be fetched or converted, or takes as long the second time."""
     assert resolve(name).quantisation == quantisation
     start = time.perf_counter()
-    model, tokenizer = load_pretrained(resolve(name), dtype=None, device="cpu")
+    model, tokenizer = load_pretrained(resolve(name), dtype=None, placement=CPU)
     assert time.perf_counter() - start < 10
     assert model.dtype == torch.float32
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
@@ -212,7 +265,7 @@ def test_known_models(name: str, quantisation: str) -> None:
 @pytest.mark.slow
 def test_smollm2_knows_paris() -> None:
     """Bug: weights permuted, or the rotary base lost, in the conversion."""
-    model, tokenizer = load_pretrained(resolve("smollm2-135m-instruct"), dtype=None, device="cpu")
+    model, tokenizer = load_pretrained(resolve("smollm2-135m-instruct"), dtype=None, placement=CPU)
     prompt = tokenizer("The capital of France is", return_tensors="pt")
     answer = tokenizer.decode(model.generate(**prompt, max_new_tokens=4)[0])
     assert "Paris" in answer
@@ -225,7 +278,7 @@ def test_smollm2_knows_paris() -> None:
 @pytest.mark.slow
 def test_gemma_rotary_bases() -> None:
     """Bug: local and global attention share one rotary base after the conversion."""
-    model, tokenizer = load_pretrained(resolve("gemma3-270m"), dtype=None, device="cpu")
+    model, tokenizer = load_pretrained(resolve("gemma3-270m"), dtype=None, placement=CPU)
     buffers = dict(model.named_buffers())
     for kind, theta in (("full_attention", 1e6), ("sliding_attention", 1e4)):
         inv_freq = buffers[f"model.rotary_emb.{kind}_inv_freq"]

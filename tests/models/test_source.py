@@ -106,13 +106,21 @@ def test_template_is_part_of_what_identifies_a_folder(tmp_path: Path) -> None:
     assert first.config_sha256 != second.config_sha256
 
 
-def test_quantised_folder_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, "gptq 4-bit"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": False, "load_in_4bit": True}, "bitsandbytes 4-bit"),
+        ({"quant_method": "torchao"}, "torchao"),
+    ],
+)
+def test_quantised_folder_says_so(stated: dict[str, object], expected: str, tmp_path: Path) -> None:
     """Bug: a card calls 4-bit weights full weights."""
     folder = save_toy(tmp_path / "toy")
     config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    config["quantization_config"] = stated
     (folder / "config.json").write_text(json.dumps(config))
-    assert resolve(str(folder)).quantisation == "gptq 4-bit"
+    assert resolve(str(folder)).quantisation == expected
 
 
 def test_pickles_are_refused(tmp_path: Path) -> None:

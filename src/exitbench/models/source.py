@@ -309,7 +309,7 @@ def _from_gguf(
 
 
 def _stated_quantisation(path: Path) -> str | None:
-    """Return the method named in config.json, e.g. "gptq 4-bit"; None for full weights or a broken config."""
+    """Return what config.json says, e.g. "gptq 4-bit"; None for full weights or a broken config."""
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -317,8 +317,8 @@ def _stated_quantisation(path: Path) -> str | None:
     stated = config.get("quantization_config") if isinstance(config, dict) else None
     if not isinstance(stated, dict):
         return None
-    bits = f" {stated['bits']}-bit" if "bits" in stated else ""
-    return f"{stated.get('quant_method', 'quantised')}{bits}"
+    bits = next((n for n in (4, 8) if stated.get(f"load_in_{n}bit")), stated.get("bits"))  # bitsandbytes has flags
+    return f"{stated.get('quant_method', 'quantised')}{f' {bits}-bit' if bits else ''}"
 
 
 def _stated_licence(path: Path) -> str | None:

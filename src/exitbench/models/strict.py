@@ -5,15 +5,16 @@ that is an error. So its warnings and progress bars can be held back while it lo
 over paragraphs, are put on one line.
 """
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
-from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_gguf_pytorch_utils
+from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_gguf_pytorch_utils, modeling_utils
 from transformers.utils import logging as transformers_logging
 
 from exitbench.errors import ModelError
@@ -46,12 +47,14 @@ class _NoBar(tqdm):  # type: ignore[misc]
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hold back transformers' progress bars and warnings inside the block."""
+    """Hold back progress bars and warnings of transformers and accelerate inside the block."""
     log: Any = transformers_logging
     gguf_reader: Any = modeling_gguf_pytorch_utils
-    verbosity = log.get_verbosity()
+    accelerate_log = logging.getLogger("accelerate")
+    verbosity, accelerate_level = log.get_verbosity(), accelerate_log.level
     had_bars = log.is_progress_bar_enabled()
     log.set_verbosity_error()
+    accelerate_log.setLevel(logging.ERROR)
     log.disable_progress_bar()
     # The GGUF reader takes its bar straight from tqdm, past transformers' own switch.
     gguf_reader.tqdm = _NoBar
@@ -60,8 +63,28 @@ def quiet_transformers() -> Iterator[None]:
     finally:
         gguf_reader.tqdm = tqdm
         log.set_verbosity(verbosity)
+        accelerate_log.setLevel(accelerate_level)
         if had_bars:
             log.enable_progress_bar()
+
+
+@contextmanager
+def _unmapped() -> Iterator[None]:
+    """Have weight files read tensor by tensor inside the block, not mapped.
+
+    Mapped weights that are used as they are cost no copy. Those that are cast are copied anyway, and the pages of the
+    files would stay in memory beside the copies until the last one is made.
+    """
+    library: Any = modeling_utils
+
+    def reading(file: Any, **options: Any) -> Any:
+        return safe_open(file, **{**options, "backend": "pread"})
+
+    library.safe_open = reading
+    try:
+        yield
+    finally:
+        library.safe_open = safe_open
 
 
 def one_line(error: BaseException) -> str:
@@ -70,19 +93,20 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= _MAX_CHARS else text[:_MAX_CHARS] + "..."
 
 
-def load_weights(folder: Path, *, subject: str, **options: Any) -> PreTrainedModel:
+def load_weights(folder: Path, *, subject: str, cast: bool = False, **options: Any) -> PreTrainedModel:
     """Load a causal language model of which every tensor is in the checkpoint, in the right shape.
 
     Args:
         folder: with the checkpoint's files.
         subject: what is loaded, for messages, e.g. "the weights of org/name".
+        cast: the weights are stored in another dtype than asked for.
         options: more arguments of `from_pretrained`.
 
     Raises:
         ModelError: the files cannot be read, or do not give the whole model.
     """
     try:
-        with quiet_transformers():
+        with quiet_transformers(), _unmapped() if cast else nullcontext():
             model: PreTrainedModel
             model, info = _AUTO_MODEL.from_pretrained(
                 folder,
@@ -91,6 +115,10 @@ def load_weights(folder: Path, *, subject: str, **options: Any) -> PreTrainedMod
                 local_files_only=True,
                 **options,
             )
+    except ImportError as error:  # names the package that a quantisation or an attention implementation needs
+        raise ModelError(f"cannot load {subject}, a package is missing: {one_line(error)}; install it") from error
+    except ValueError as error:  # options, config and files that do not go together; transformers says which
+        raise ModelError(f"cannot load {subject}: {one_line(error)}") from error
     except LOAD_ERRORS as error:
         raise ModelError(f"cannot read {subject}: {one_line(error)}; is the file whole?") from error
     # Tensors of another shape are told apart first, for they count as missing too.

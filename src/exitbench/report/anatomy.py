@@ -1,15 +1,35 @@
-"""The anatomy of a model as a table for the terminal: alike blocks in one row."""
+"""A model's parts and its anatomy as tables for the terminal: alike blocks in one row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from exitbench.models.shape import BlockShape, ModelShape
 
-__all__ = ["anatomy_table", "block_ranges"]
+__all__ = ["anatomy_table", "block_ranges", "paths_table"]
 
 _CONTEXT = 512
+
+
+def paths_table(paths: Mapping[str, Any]) -> Table:
+    """Where a model's parts were found.
+
+    Args:
+        paths: `ModulePaths` as plain values.
+    """
+    blocks = paths["blocks"]
+    table = Table("part", "found")
+    for name, found in {
+        "embedding": paths["embedding"],
+        "blocks": blocks[0] if len(blocks) == 1 else f"{len(blocks)}: {blocks[0]} to {blocks[-1]}",
+        "after the blocks": ", ".join(paths["tail"]),
+        "head": paths["head"],
+        "quirks": "; ".join(paths["quirks"]) or "none",
+    }.items():
+        table.add_row(name, Text(found))
+    return table
 
 
 def anatomy_table(shape: ModelShape) -> Table:

@@ -19,6 +19,7 @@ from exitbench.env import environment_report, library_versions
 from exitbench.errors import WorkloadError
 from exitbench.models.catalogue import facts_of
 from exitbench.models.load import LoadedModel
+from exitbench.models.placement import weights_wait_on
 from exitbench.progress import SILENT, Progressor
 from exitbench.signals import compute_signals
 from exitbench.trace.generate import greedy_answers
@@ -260,7 +261,7 @@ def _manifest(loaded: LoadedModel, workload: Workload, options: TraceOptions, mo
             seed=options.seed,
         ),
         libraries=library_versions(),
-        environment=environment_report(),
+        environment=environment_report() | {"weights_on": weights_wait_on(model)},
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

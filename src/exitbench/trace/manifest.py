@@ -58,6 +58,7 @@ class Settings(_Frozen):
     attention: str
     """Attention implementation, e.g. "sdpa"."""
     device: str
+    """Type of the device that computes; where the weights wait meanwhile changes no number."""
     chat_template: bool
     """Whether prompts went through the model's chat template."""
     max_new_tokens: int | None
