@@ -121,15 +121,15 @@ class ModelAdapter:
             (1, P + N - 1) ids of the prompt and what follows it, and the (N, V) logits by which the answer was chosen.
         """
         generate: Any = self.model.generate
-        lengths = {"max_new_tokens": num_tokens, "min_new_tokens": num_tokens}
+        plain: dict[str, Any] = {"do_sample": False, "use_cache": True, "pad_token_id": 0}
+        shown: dict[str, Any] = {"output_logits": True, "return_dict_in_generate": True}
         with torch.no_grad():
             answer = generate(
                 input_ids=functional.pad(prompt, (padding, 0)),
                 attention_mask=functional.pad(torch.ones_like(prompt), (padding, 0)),
-                generation_config=GenerationConfig(do_sample=False, pad_token_id=0, **lengths),
-                output_logits=True,
-                return_dict_in_generate=True,
-                use_cache=True,
+                generation_config=GenerationConfig(
+                    max_new_tokens=num_tokens, min_new_tokens=num_tokens, **plain, **shown
+                ),
             )
         return answer.sequences[:, padding:-1], torch.cat(list(answer.logits))
 

@@ -13,7 +13,7 @@ from exitbench.models.placement import placement_options
 from exitbench.models.pretrained import check_attention, load_pretrained
 from exitbench.models.shape import ModelShape
 from exitbench.models.source import ModelSource, resolve
-from exitbench.models.strict import LOAD_ERRORS, one_line
+from exitbench.models.strict import LOAD_ERRORS, one_line, quiet_transformers
 from exitbench.models.validate import Check, require_valid, validate
 from exitbench.progress import SILENT, Progressor
 
@@ -113,7 +113,8 @@ def _proved(name: str, model: PreTrainedModel) -> tuple[ModelAdapter, list[Check
         ValidationError: the model cannot be viewed, or not even run on text.
     """
     try:
-        adapter = ModelAdapter(model)
-        return adapter, validate(adapter), model_shape(adapter)
+        with quiet_transformers():
+            adapter = ModelAdapter(model)
+            return adapter, validate(adapter), model_shape(adapter)
     except LOAD_ERRORS as error:
         raise ValidationError(f"{name} does not run as a causal language model on text: {one_line(error)}") from error

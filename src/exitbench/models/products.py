@@ -58,7 +58,7 @@ class Products(TorchDispatchMode):
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._model = model
         # Weak: offloading hooks make parameters anew for every call, and identities are used again.
         self._names = WeakIdKeyDictionary()

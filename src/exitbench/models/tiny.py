@@ -26,8 +26,8 @@ _NAMES_BY_SIZE = {
         hidden_size d_model n_embd emb_dim embedding_dim embedding_size lru_width moe_intermediate_size
         shared_expert_intermediate_size shared_intermediate_size expert_ffn_hidden_size
         moe_shared_expert_intermediate_size shared_experts_intermediate_size output_embedding_size
-        hidden_size_global adapter_in_dim adapter_out_dim adapter_input_size input_embedding_size pronunciation_embed_dim
-        shape_embed_dim router_hidden_size
+        hidden_size_global adapter_in_dim adapter_out_dim adapter_input_size input_embedding_size
+        pronunciation_embed_dim shape_embed_dim router_hidden_size
     """,
     64: """
         intermediate_size n_inner ffn_dim encoder_ffn_dim decoder_ffn_dim dff dim_ff d_inner ffn_hidden_size

@@ -61,7 +61,7 @@ class _RoundingNoise(TorchDispatchMode):
     """Changes what every operation returns by random relative errors of one unit in the last place, while `on`."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.on = False
         self._generator = torch.Generator().manual_seed(0)
 

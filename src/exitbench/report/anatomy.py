@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -36,15 +37,21 @@ def anatomy_table(shape: ModelShape) -> Table:
     """What each kind of block is and costs, and where the model's parameters are."""
     count = shape.parameters
     table = Table(
-        *("blocks", "kind", "parameters", "active", "share of work each", f"MFLOPs a token, context {_CONTEXT}"),
-        *("weights read, MiB", "state, KiB", "state a position, B"),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
         caption=f"{shape.num_parameters:,} parameters: embedding {count.embedding:,}, blocks {count.blocks:,}, "
-        f"output {count.output:,}, idle {count.idle:,}",
+        f"output {count.output:,}, idle {count.idle:,}. Each block: active parameters, share of the blocks' work; for "
+        f"a token decoded at a context of {_CONTEXT}: MFLOPs, MiB of weights read, KiB of state of fixed size, bytes "
+        "of state that a position adds.",
     )
+    table.add_column("blocks")
+    table.add_column("kind", min_width=16)
+    for heading in ("parameters", "active", "work", "MFLOP", "MiB", "KiB", "B"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for block, numbers in _alike(shape.blocks).items():
         cells = (
             *(block_ranges(numbers), block.kind, f"{block.parameters:,}", f"{block.active_parameters:,}"),
-            *(f"{shape.block_costs[numbers[0] - 1]:.4f}", f"{block.decode_flops(_CONTEXT) / 1e6:.3g}"),
+            *(f"{shape.block_costs[numbers[0] - 1]:.3f}", f"{block.decode_flops(_CONTEXT) / 1e6:.3g}"),
             *(f"{block.weight_bytes / 2**20:.3g}", f"{block.state_bytes / 2**10:.3g}"),
             f"{block.state_bytes_per_position:,}",
         )
