@@ -1,6 +1,6 @@
-"""Every architecture that exitbench claims to measure, on tiny random weights, and variants that trip naive readouts.
+"""Architectures of every sort, on tiny random weights, and variants that trip naive readouts.
 
-Adding a family to `FAMILIES` puts it through all of these.
+All model types go through `test_matrix`; adding one to `FAMILIES` puts it through all of these too.
 """
 
 from dataclasses import dataclass
@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers.pytorch_utils import Conv1D
 
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.anatomy import model_shape
-from exitbench.models.discover import hidden_of_input, probe_ids
+from exitbench.models.discover import probe_ids
 from exitbench.models.toy import toy_model
 from exitbench.models.validate import require_valid, validate
 from families import FAMILIES
@@ -28,6 +27,17 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2, one block": ("gpt2", {"num_blocks": 1}),
     "opt, one block": ("opt", {"num_blocks": 1}),
     "llama, eager attention": ("llama", {"attn_implementation": "eager"}),
+    "bloom, residual after the norm": ("bloom", {"apply_residual_connection_post_layernorm": True}),
+    "cohere, logit scale, parallel blocks": ("cohere", {"logit_scale": 0.25}),
+    "granite, multipliers of everything": (
+        "granite",
+        {"logits_scaling": 4.0, "residual_multiplier": 0.3, "embedding_multiplier": 7.0, "attention_multiplier": 0.2},
+    ),
+    "olmo2, norms behind": ("olmo2", {}),
+    "phi, bias of the head": ("phi", {}),
+    "rwkv, rescaled hidden state": ("rwkv", {"num_blocks": 5, "rescale_every": 2}),
+    "gemma2, soft-cap": ("gemma2", {"final_logit_softcapping": 3.0}),
+    "openai-gpt, outputs in a list": ("openai-gpt", {}),
 }
 
 
@@ -56,19 +66,19 @@ def case(request, make_toy):
     if request.param in VARIANTS:
         family, changes = VARIANTS[request.param]
         return _case(make_toy(family, **changes))
-    return _case(make_toy(request.param))
+    return _case(make_toy(request.param, num_blocks=None))
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def bfloat16_case(request):
     """Each family in bfloat16."""
-    return _case(toy_model(request.param, dtype=torch.bfloat16))
+    return _case(toy_model(request.param, num_blocks=None, dtype=torch.bfloat16))
 
 
 def _check_contract(case: Case) -> None:
     adapter = case.adapter
     checks = validate(adapter)
-    assert [check.name for check in checks] == ["readout", "chain", "cache"]
+    assert [check.name for check in checks] == ["readout", "chain", "cache", "padding"]
     require_valid(adapter, checks)
     # The reference readout is the model's own code, so at depth L there is nothing to round differently.
     assert torch.equal(adapter.readout(case.hidden[-1]), case.logits)
@@ -90,8 +100,9 @@ def test_depth_zero_is_the_input_of_the_first_block(case):
     """A depth axis that starts at the output of block 1, or at embeddings before scale and positions."""
     entering = []
     adapter = case.adapter
+    port, layout = adapter.paths.ports[0], adapter.paths.layout
     hook = adapter.blocks[0].register_forward_pre_hook(
-        lambda _, args, kwargs: entering.append(hidden_of_input(args, kwargs)[0].clone()), with_kwargs=True
+        lambda _, args, kwargs: entering.append(layout.to_rows(port.taken(args, kwargs))[0].clone()), with_kwargs=True
     )
     with torch.inference_mode():
         adapter.model(input_ids=case.ids, use_cache=False)
@@ -142,23 +153,15 @@ def test_model_is_left_as_it_was(case):
     assert not any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in model.modules())
 
 
-def test_block_weights_equal_a_count_by_hand(case):
-    """Costs that count embeddings, norms or biases, or that miss GPT-2's transposed linear maps."""
-    shape = model_shape(case.adapter)
-    by_hand = tuple(
-        sum(m.weight.numel() for m in block.modules() if isinstance(m, torch.nn.Linear | Conv1D))
-        for block in case.adapter.blocks
-    )
-    assert shape.block_weights == by_hand
-    assert min(by_hand) > 0
-    assert shape.block_costs == pytest.approx([w / sum(by_hand) for w in by_hand], abs=1e-15)
-    assert sum(shape.block_costs) == pytest.approx(1, abs=1e-12)
-
-
-def test_sizes_are_the_models_own(case):
-    """Numbers read from a config that the weights contradict."""
+def test_parameters_are_each_counted_once(case):
+    """A part left out or counted twice: blocks, embedding, norms and head do not add up to the model."""
     shape, model = model_shape(case.adapter), case.adapter.model
-    assert shape.num_blocks == case.adapter.num_blocks == model.config.num_hidden_layers
-    assert (shape.hidden_size, shape.vocab_size) == (32, 259)
-    assert shape.num_parameters == sum(p.numel() for p in model.parameters())
-    assert shape.head_weights == model.get_output_embeddings().weight.numel()
+    assert shape.parameters.total == shape.num_parameters == sum(p.numel() for p in model.parameters())
+    assert shape.parameters.blocks == sum(p.numel() for p in {p for b in case.adapter.blocks for p in b.parameters()})
+    assert shape.parameters.idle == 0
+    assert shape.vocab_size == 259
+    assert sum(shape.block_costs) == pytest.approx(1, abs=1e-12)
+    for block in shape.blocks:
+        assert block.product_weights > 0
+        assert 0 < block.active_parameters <= block.parameters
+        assert block.weight_bytes == 4 * block.active_parameters
