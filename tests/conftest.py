@@ -1,5 +1,6 @@
 """Fixtures shared by every package: constructed traces, for which no model is needed, and variants of toy models."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,10 @@ from exitbench.models.tiny import tiny_config
 from exitbench.models.toy import byte_tokenizer
 from exitbench.trace.manifest import Manifest, ModelIdentity, Settings, WorkloadIdentity
 from exitbench.trace.table import Failure, SampleInfo, Trace
+
+# Workers share the cores: threads of their own would wait for each other at every small operation.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 
 def build_block(product_weights: int = 1_000, **changes: Any) -> BlockShape:

@@ -36,7 +36,6 @@ __all__ = ["SLACK", "Check", "require_valid", "validate"]
 
 SLACK = 4.0
 _NEW_TOKENS, _PADDING = 5, 7
-_COUNTS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +80,12 @@ class _RoundingNoise(TorchDispatchMode):
         limits = torch.finfo(values.dtype)
         unit = max(limits.eps, torch.finfo(torch.float32).eps)
         noise = (2 * torch.rand(values.shape, generator=self._generator, dtype=torch.float64) - 1) * unit
-        jittered = values.double() * (1 + noise.to(values.device))
-        # The lowest number stands for minus infinity in masks, and must not become it. Small whole numbers are zeros
-        # and counts of tokens, and as such exact.
-        exact = ~values.isfinite() | ((values == values.round()) & (values.abs() <= _COUNTS))
-        return torch.where(exact, values, jittered.clamp(limits.min, limits.max).to(values.dtype))
+        jittered = (values.double() * (1 + noise.to(values.device))).to(values.dtype)
+        # Small whole numbers are zeros and counts of tokens, the largest stand for infinity in masks: all are exact.
+        size = values.abs()
+        counts = 2**5 if limits.bits < 32 else 2**12
+        exact = ((values == values.round()) & (size <= counts)) | (size > limits.max / 4) | values.isnan()
+        return torch.where(exact, values, jittered)
 
 
 @contextmanager
