@@ -156,8 +156,10 @@ def validate(adapter: ModelAdapter) -> list[Check]:
     with _rounding_noise(adapter, first_depth=depth - 1, last_depth=None):
         noisy_at_end = adapter.record(ids)
     last_hidden = adapter.capture(ids)[-1]
-    _, padded = adapter.answer(prompt, num_tokens=_NEW_TOKENS, padding=_PADDING)
     first = prompt.shape[1] - 1
+    padded_ids, padded = adapter.answer(prompt, num_tokens=_NEW_TOKENS, padding=_PADDING)
+    # Behind a near tie that fell the other way another answer goes on: it is compared up to there.
+    alike = 1 + int((padded_ids == ids)[0, first + 1 :].int().cumprod(0).sum())
     rounding = SLACK * _difference(noisy.logits[first:], probe.logits[first:])
     return [
         Check(
@@ -181,7 +183,7 @@ def validate(adapter: ModelAdapter) -> list[Check]:
         Check(
             name="padding",
             claim="an answer is the same after masked positions, as in a batch with longer prompts",
-            error=_difference(padded, written),
+            error=_difference(padded[:alike], written[:alike]),
             tolerance=rounding,
             required=False,
         ),
