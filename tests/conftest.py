@@ -259,6 +259,18 @@ def build_toy(
 
 
 @pytest.fixture(scope="session")
+def make_block() -> Callable[..., BlockShape]:
+    """The builder of block shapes, see `build_block`."""
+    return build_block
+
+
+@pytest.fixture(scope="session")
+def make_shape() -> Callable[..., ModelShape]:
+    """The builder of model shapes, see `build_shape`."""
+    return build_shape
+
+
+@pytest.fixture(scope="session")
 def make_toy() -> Callable[..., PreTrainedModel]:
     """The builder of toy models with a changed config, see `build_toy`."""
     return build_toy

@@ -170,3 +170,19 @@ def test_a_check_passes_up_to_its_tolerance():
     assert check.passed
     assert not Check(name="readout", claim="", error=1.01, tolerance=1.0).passed
     assert not Check(name="readout", claim="", error=float("inf"), tolerance=float("inf")).passed
+
+
+def test_overflow_is_reported_with_its_depth():
+    """Half precision that overflows in a deep block, refused with a difference of nan or scored to the block before."""
+    model = toy_model("llama", dtype=torch.float16)
+    model.model.layers[2].mlp.down_proj.weight.fill_(60000.0)
+    with pytest.raises(ValidationError, match="in float16 is not finite at depth 3 of 4; try --dtype bfloat16"):
+        validate(ModelAdapter(model))
+
+
+def test_padding_that_changes_answers_does_not_refuse():
+    """A recurrent model without masks refused, or its prompts padded into batches all the same."""
+    adapter = ModelAdapter(toy_model("rwkv"))
+    checks = validate(adapter)
+    assert [check.name for check in checks if not check.passed] == ["padding"]
+    require_valid(adapter, checks)
