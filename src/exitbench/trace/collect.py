@@ -19,6 +19,7 @@ from exitbench.env import environment_report, library_versions
 from exitbench.errors import WorkloadError
 from exitbench.models.catalogue import facts_of
 from exitbench.models.load import LoadedModel
+from exitbench.models.strict import quiet_transformers
 from exitbench.models.placement import weights_wait_on
 from exitbench.progress import SILENT, Progressor
 from exitbench.signals import compute_signals
@@ -74,7 +75,7 @@ def collect(
     """
     mode: Mode = options.on or ("answers" if workload.kind == "prompts" else "text")
     run = _Answers(loaded, workload, options) if mode == "answers" else _Documents(loaded, workload, options)
-    with sole_writer(out):
+    with quiet_transformers(), sole_writer(out):
         folder = TraceFolder(out, _manifest(loaded, workload, options, mode, command), run.samples)
         todo = [index for index in range(len(run.samples)) if not folder.is_done(index)]
         with progress.bar(f"Tracing {loaded.source.name}", len(run.samples)) as advance:
