@@ -83,7 +83,6 @@ _PROMPTS = Workload(
 _NEW_TOKENS = 4
 _COUNTED_OTHERWISE = {
     "gpt_neo": "aten.bmm on positions that the mask of a local block removes",
-    "openai-gpt": "there is no cache: aten.bmm on all positions again for every token",
 }
 """Types in which plain matrix products do more than a decoded token needs."""
 CONTEXT = 22
@@ -148,6 +147,7 @@ def _checked(model_type: str, folder: Path) -> MatrixRow:
     quirks = loaded.adapter.paths.quirks
     quirks += () if loaded.can_pad else ("padding changes answers, so prompts are answered one by one",)
     misses = _missed_by_counter(loaded)
+    misses += ("no cache: every token runs all positions again",) if shape.blocks[0].fixed_flops is None else ()
     misses += (_COUNTED_OTHERWISE[model_type],) if model_type in _COUNTED_OTHERWISE else ()
     return MatrixRow(
         model_type=model_type,
@@ -192,7 +192,7 @@ def _flops_ratio(loaded: LoadedModel) -> float:
     """FLOPs of a token decoded at a context of `CONTEXT`, as reckoned from the anatomy over as counted by torch."""
     with _plainly_computed(loaded.model):
         counted = _counted_flops(loaded.adapter, 3) - _counted_flops(loaded.adapter, 2)
-    return sum(block.decode_flops(CONTEXT) for block in loaded.shape.blocks) / counted
+    return sum(block.decode_flops(CONTEXT) or 0 for block in loaded.shape.blocks) / counted
 
 
 def _counted_flops(adapter: ModelAdapter, num_tokens: int) -> int:

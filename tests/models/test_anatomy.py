@@ -294,6 +294,13 @@ def test_packed_weights_count_by_their_stated_sizes():
     assert shape.blocks[0].weight_bytes == shape.blocks[1].weight_bytes - 32 * 64 * 4 + 32 * 64 // 2
 
 
+def test_without_a_cache_no_cost_of_a_decoded_token(shape_of):
+    """GPT-1 has no cache: a linear cost made up where every token runs all positions again."""
+    block = shape_of("openai-gpt").blocks[0]
+    assert (block.fixed_flops, block.flops_per_position, block.decode_flops(9)) == (None, None, None)
+    assert block.product_weights == 12 * 32 * 32
+
+
 def test_flops_are_those_of_a_longer_context(shape_of):
     """A cost a position that holds only at the context where it was found."""
     adapter = ModelAdapter(toy_model("gemma3_text"))

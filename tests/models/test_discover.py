@@ -123,6 +123,10 @@ def test_an_early_exit_that_the_model_ignores_is_refused():
         discover(model)
     model.config.early_exit_layer = 4
     assert discover(model).num_blocks == 4
+    for value in ([2, 4], "3"):
+        model.config.early_exit_layer = value
+        with pytest.raises(ValidationError, match="transformers ignores"):
+            discover(model)
 
 
 def test_something_between_two_blocks_is_refused():

@@ -1,6 +1,7 @@
 """Loading as every measurement does it: found, loaded, proved."""
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -85,3 +86,12 @@ def test_unproved_model_is_refused_unless_looked_at(folder, monkeypatch):
     with pytest.raises(ValidationError, match="readout of the hidden state at depth L"):
         load(str(folder))
     assert [check.passed for check in load(str(folder), require=False).checks] == [False, True, True, True]
+
+
+def test_blocks_that_the_config_leaves_out_are_refused(tmp_path):
+    """A checkpoint of four blocks scored as a model of two, because its config says so."""
+    folder = save_toy(tmp_path / "toy", num_blocks=4)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2, "layer_types": None}))
+    with pytest.raises(ModelError, match=r"hold blocks that the config leaves out, e\.g\. model\.layers\.2\."):
+        load(str(folder))

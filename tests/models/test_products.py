@@ -136,6 +136,31 @@ def test_packed_linear_maps():
     assert products.context[None] == 0
 
 
+def test_weights_side_by_side_share_a_product_by_their_sizes():
+    """Projections of unequal sizes, joined for one product, counted as equal."""
+
+    def run(model, rows):
+        return functional.linear(rows, torch.cat([model.matrix, model.stack[0, :, :WIDE][:4]]))
+
+    weights, _, _ = _counted(run)
+    assert sum(weights.values()) == ROWS * WIDE * (OUT + 4)
+    assert weights["stack"] / weights["matrix"] == pytest.approx(EXPERTS * WIDE * OUT / (OUT * WIDE), rel=0.01)
+
+
+def test_weights_packed_into_buffers():
+    """Weights that a quantiser keeps in buffers, taken for activations: the cost of a block without its matrices."""
+    packed = torch.nn.Module()
+    packed.in_features, packed.out_features = WIDE, OUT
+    packed.register_buffer("qweight", torch.zeros(OUT, WIDE))
+    packed.forward = lambda rows: functional.linear(rows, packed.qweight)
+    assert is_packed(packed)
+    products = Products(packed)
+    with products.watching():
+        packed(torch.randn(ROWS, WIDE))
+    assert sum(products.weights[None].values()) == ROWS * WIDE * OUT
+    assert products.context[None] == 0
+
+
 def test_phases_and_parameters_touched():
     """Work added to another part of the model, or a parameter used only in a sum taken for idle."""
     model = _Weights(lambda m, x: functional.linear(x, m.matrix)).requires_grad_(False)

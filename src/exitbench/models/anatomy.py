@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,7 +46,25 @@ class _Decoding:
     written: dict[tuple[int, int], StateChange]
     """State that changed while the block ran."""
     handed: dict[tuple[int, int], Snapshot]
-    """State that the block was given."""
+    """State that the block was given, where it wrote none itself."""
+
+    @property
+    def has_cache(self) -> bool:
+        """Whether anything is kept for later tokens."""
+        return any(self.state_change(index) != StateChange() for token, index in self.written if token == _DECODED)
+
+    def state_change(self, index: int) -> StateChange:
+        """What the last token changed in the state of one block."""
+        if any(change != StateChange() for (token, _), change in self.written.items() if token == _DECODED):
+            return self.written[_DECODED, index]
+        # Blocks that return their state in a container: compare what they were given for one token and for the next.
+        before, after = (_nested(self.handed[token, index]) for token in (_DECODED - 1, _DECODED))
+        return replace(StateChange.between(before, after), grown_bytes=0)
+
+
+def _nested(state: Snapshot) -> Snapshot:
+    """Without what was given directly, like masks, or for one token only, like rotary angles."""
+    return {way: value for way, value in state.items() if len(way) > 2 and tuple(value.shape[:2]) != (1, 1)}
 
 
 def model_shape(adapter: ModelAdapter) -> ModelShape:
@@ -106,6 +124,7 @@ def _watch_decoding(adapter: ModelAdapter) -> _Decoding:
     products, token = Products(adapter.model), -1
     written: dict[tuple[int, int], StateChange] = {}
     handed: dict[tuple[int, int], Snapshot] = {}
+    before: dict[int, Snapshot] = {}
     given: dict[int, dict[int | str, Any]] = {}
 
     def entering(index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -114,12 +133,15 @@ def _watch_decoding(adapter: ModelAdapter) -> _Decoding:
         named: dict[int | str, Any] = dict(enumerate(args)) | dict(kwargs)
         del named[adapter.paths.ports[index].argument]
         given[index] = named
-        handed[token, index] = snapshot(named, list(adapter.blocks[index].modules()))
+        before.update({index: snapshot(named, list(adapter.blocks[index].modules()))})
         products.phase = token, index
 
     def leaving(index: int, output: Any) -> None:
         after = snapshot(given.pop(index), list(adapter.blocks[index].modules()))
-        written[token, index] = StateChange.between(handed[token, index], after)
+        state = before.pop(index)
+        written[token, index] = StateChange.between(state, after)
+        if written[token, index] == StateChange():  # or copies of a whole cache would be held for every block
+            handed[token, index] = state
         products.phase = None
 
     with products.watching(), adapter.watched(entering, leaving):
@@ -151,15 +173,6 @@ def _decode_flops(decoding: _Decoding, index: int, experts_weights: Counter[str]
     return 2 * fixed, 2 * slope
 
 
-def _state_change(decoding: _Decoding, index: int) -> StateChange:
-    """What the last token changed in the state of one block."""
-    last = decoding.written[_DECODED, index]
-    if any(decoding.written[_DECODED, i] != StateChange() for i in range(len(decoding.written) // (_DECODED + 1))):
-        return last
-    # Blocks that return their state: compare what they were given for one token and for the next.
-    return StateChange.between(decoding.handed[_DECODED - 1, index], decoding.handed[_DECODED, index])
-
-
 def _block_shape(
     adapter: ModelAdapter, index: int, products: Products, num_tokens: int, decoding: _Decoding, mixing: Mixing
 ) -> BlockShape:
@@ -181,7 +194,7 @@ def _block_shape(
         {name: round(n / num_tokens) for name, n in multiply_adds.items() if 0 < used.get(name, 1) < 1}
     )
     fixed_flops, slope = _decode_flops(decoding, index, of_experts)
-    state = _state_change(decoding, index)
+    state, has_cache = decoding.state_change(index), decoding.has_cache
     window = window_of(adapter.model.config.get_text_config(decoder=True), path) if slope > 0 else None
     return BlockShape(
         mixers=tuple(_mixers(mixing, attends=slope > 0, window=window, keeps_state=state.changed_elements > 0)),
@@ -190,8 +203,8 @@ def _block_shape(
         parameters=sum(p.numel() for p in parameters.values()),
         active_parameters=round(sum(active.values())),
         product_weights=product_weights,
-        fixed_flops=fixed_flops + _STATE_FLOPS * state.changed_elements,
-        flops_per_position=slope,
+        fixed_flops=fixed_flops + _STATE_FLOPS * state.changed_elements if has_cache else None,
+        flops_per_position=slope if has_cache else None,
         window=window,
         weight_bytes=round(sum(active[name] * p.nbytes / max(p.numel(), 1) for name, p in parameters.items())),
         state_bytes=state.changed_bytes,

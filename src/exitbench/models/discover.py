@@ -10,7 +10,7 @@ Shapes: B = 1 sequence, T tokens, D hidden size, V vocabulary.
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -127,11 +127,12 @@ def _scale(before: torch.Tensor, after: torch.Tensor) -> float | None:
     """The constant c with after = c * before to the last bit, None if there is none."""
     if before.shape != after.shape or before.dtype != after.dtype:
         return None
-    if torch.equal(before, after.to(before.device)):
+    after = after.to(before.device)
+    if ((before == after) | (before.isnan() & after.isnan())).all():
         return 1.0
     largest = before.abs().argmax()
     factor = (after.flatten()[largest] / before.flatten()[largest]).item()
-    return factor if torch.equal(before * factor, after.to(before.device)) else None
+    return factor if torch.equal(before * factor, after) else None
 
 
 def _link(call: _Call, following: _Call) -> tuple[int | None, Argument, float] | None:
@@ -203,7 +204,7 @@ def _find_chain(model: PreTrainedModel, seen: _Observation, num_tokens: int) -> 
         ran = {id(paths[call.path]) for call in calls}
         idle = [path for path, entry in paths.items() if id(entry) not in ran]
         if not calls or idle:
-            reasons[name] = f"{idle[0]} never ran" if calls else "none of its entries ran"
+            reasons[name] = f"{idle[0]} never ran" if calls else "none of its entries ran" if paths else "it is empty"
             continue
         chain = _chained(calls, num_tokens)
         if isinstance(chain, str):
@@ -228,15 +229,16 @@ def _num_parameters(model: PreTrainedModel, path: str) -> int:
     return sum(p.numel() for p in model.get_submodule(path).parameters())
 
 
-def _require_honest_config(model: PreTrainedModel, num_blocks: int) -> None:
+def _require_honest_config(model: PreTrainedModel, blocks: Sequence[str]) -> None:
     """Refuse a config that states another depth than was run.
 
     Raises:
         ValidationError: names the field.
     """
     config = model.config.get_text_config(decoder=True)
+    num_blocks, num_modules = len(blocks), len(set(blocks))
     stated = {name: value for name in BLOCK_COUNTS if type(value := getattr(config, name, None)) is int}
-    if stated and num_blocks not in stated.values() and all(num_blocks % count for count in stated.values()):
+    if stated and not {num_blocks, num_modules} & set(stated.values()):
         said = ", ".join(f"{name} = {count}" for name, count in stated.items())
         raise ValidationError(
             f"the config of {type(model).__name__} says {said}, but {num_blocks} blocks run; "
@@ -244,7 +246,8 @@ def _require_honest_config(model: PreTrainedModel, num_blocks: int) -> None:
         )
     known = set(inspect.signature(type(config)).parameters)
     for name, value in vars(config).items():
-        if name not in known and re.search(r"exit|skip_layer", name) and type(value) is int and 0 < value < num_blocks:
+        depths = [int(v) for v in (value if isinstance(value, list | tuple) else [value]) if str(v).isdecimal()]
+        if name not in known and re.search(r"exit|skip_layer", name) and any(0 < d < num_blocks for d in depths):
             raise ValidationError(
                 f"the config of {type(model).__name__} says {name} = {value}, but all {num_blocks} blocks run: "
                 "transformers ignores that field; take it out, or load the model with the code that obeys it"
@@ -265,7 +268,7 @@ def discover(model: PreTrainedModel) -> ModulePaths:
     with torch.inference_mode(), _observed(model, seen, num_tokens):
         seen.logits = model(input_ids=ids, use_cache=False).logits
     chain = _find_chain(model, seen, num_tokens)
-    _require_honest_config(model, len(chain.calls))
+    _require_honest_config(model, [call.path for call in chain.calls])
 
     last = max(i for i, call in enumerate(seen.calls) if call is chain.calls[-1])
     tail = [(name, output) for name, finished, output in seen.leaves if finished > last]

@@ -79,7 +79,7 @@ def load(
         raise ModelError(f"--dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
     check_attention(attention)
     placement = placement_options(device, max_memory)  # first, since finding a large model takes minutes
-    with progress.bar(f"Loading {spec}", None):
+    with progress.bar(f"Loading {spec}", None), quiet_transformers():
         source = resolve(spec, revision=revision, progress=progress.say)
         if source.notice:
             progress.say(source.notice)
@@ -90,11 +90,9 @@ def load(
             attention=attention,
             trust_remote_code=trust_remote_code,
         )
-        adapter, checks, shape = _proved(source.name, model)
-    if require:
-        require_valid(adapter, checks)
-    with torch.inference_mode():
-        output_dtype = model(input_ids=probe_ids(model, 1), use_cache=False).logits.dtype
+        adapter, checks, shape = _proved(source.name, model, require=require)
+        with torch.inference_mode():
+            output_dtype = model(input_ids=probe_ids(model, 1), use_cache=False).logits.dtype
     return LoadedModel(
         source=source,
         model=model,
@@ -106,15 +104,17 @@ def load(
     )
 
 
-def _proved(name: str, model: PreTrainedModel) -> tuple[ModelAdapter, list[Check], ModelShape]:
+def _proved(name: str, model: PreTrainedModel, *, require: bool) -> tuple[ModelAdapter, list[Check], ModelShape]:
     """Our view of a model, how right it is, and what was counted on it.
 
     Raises:
-        ValidationError: the model cannot be viewed, or not even run on text.
+        ValidationError: the view is wrong (if `require`), there is none, or the model does not even run on text.
     """
     try:
-        with quiet_transformers():
-            adapter = ModelAdapter(model)
-            return adapter, validate(adapter), model_shape(adapter)
+        adapter = ModelAdapter(model)
+        checks = validate(adapter)
+        if require:
+            require_valid(adapter, checks)
+        return adapter, checks, model_shape(adapter)
     except LOAD_ERRORS as error:
         raise ValidationError(f"{name} does not run as a causal language model on text: {one_line(error)}") from error

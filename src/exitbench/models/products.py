@@ -42,12 +42,12 @@ _LOOKUPS = (_aten.embedding, _aten.embedding_bag)
 
 def is_packed(module: torch.nn.Module) -> bool:
     """Whether a linear map's weight is no plain matrix of numbers: quantised, or of a tensor class of its own."""
+    if not hasattr(module, "in_features") or not hasattr(module, "out_features"):
+        return False
     weight = getattr(module, "weight", None)
-    return (
-        isinstance(weight, torch.Tensor)
-        and hasattr(module, "in_features")
-        and (type(weight.data) is not torch.Tensor or not weight.is_floating_point())
-    )
+    if weight is None:  # packed into buffers of other names
+        return any(True for _ in module.buffers(recurse=False))
+    return type(weight.data) is not torch.Tensor or not weight.is_floating_point()
 
 
 class Products(TorchDispatchMode):
@@ -62,6 +62,7 @@ class Products(TorchDispatchMode):
         self._model = model
         # Weak: offloading hooks make parameters anew for every call, and identities are used again.
         self._names = WeakIdKeyDictionary()
+        self._sizes: dict[str, int] = {}
         self._name_parameters()
         self._made_from: dict[int, frozenset[str]] = {}
         self._inside_packed = 0
@@ -116,6 +117,7 @@ class Products(TorchDispatchMode):
     def _name_parameters(self) -> None:
         for name, parameter in self._model.named_parameters():
             self._names[parameter] = name
+            self._sizes[name] = parameter.numel()
 
     def _sources(self, tensor: torch.Tensor) -> frozenset[str]:
         """Parameters that a tensor is, or was made from; empty if anything else went into it."""
@@ -165,8 +167,10 @@ class Products(TorchDispatchMode):
         self._add(names, multiply_adds)
 
     def _add(self, names: frozenset[str], multiply_adds: int) -> None:
-        for name in names:  # a product with several stacked weights: shared out
-            self.weights[self.phase][name] += round(multiply_adds / len(names))
+        # A product with several weights side by side is shared out by their sizes.
+        sizes = {name: self._sizes.get(name, 1) for name in names}
+        for name, size in sizes.items():
+            self.weights[self.phase][name] += round(multiply_adds * size / sum(sizes.values()))
 
     def _enter_packed(self, module: torch.nn.Module, args: Any) -> None:
         self._inside_packed += 1

@@ -35,9 +35,10 @@ class BlockShape(_Frozen):
     """Parameters that one token is multiplied by or added to: those of its experts, and all that are no experts'."""
     product_weights: int
     """Active matrix-product weights: multiply-adds a token with weights as one operand; 2 FLOPs each."""
-    fixed_flops: int
-    """FLOPs of a decoded token whatever the context: products with weights, reading and updating a state."""
-    flops_per_position: int
+    fixed_flops: int | None
+    """FLOPs of a decoded token whatever the context: products with weights, reading and updating a state. None, as the
+    next one, where the model has no cache and every token runs all positions again."""
+    flops_per_position: int | None
     """FLOPs of a decoded token for each position it attends to, itself included; with them all products of weights
     with what is cached, as in latent attention."""
     window: int | None
@@ -60,8 +61,10 @@ class BlockShape(_Frozen):
             parts.append("MLP")
         return " + ".join(parts)
 
-    def decode_flops(self, context: int) -> int:
-        """FLOPs of decoding one token at a context of `context` positions, the token included."""
+    def decode_flops(self, context: int) -> int | None:
+        """FLOPs of decoding one token at a context of `context` positions, the token included; None without a cache."""
+        if self.fixed_flops is None or self.flops_per_position is None:
+            return None
         attended = context if self.window is None else min(context, self.window)
         return self.fixed_flops + self.flops_per_position * attended
 

@@ -127,6 +127,12 @@ def load_weights(folder: Path, *, subject: str, cast: bool = False, **options: A
             f"{subject} have {name} of shape {tuple(found)}, expected {tuple(expected)} by the config; "
             "get a checkpoint whose files belong together"
         )
+    dropped = [name for name in sorted(info["unexpected_keys"]) if _is_of_a_further_block(name, model)]
+    if dropped:
+        raise ModelError(
+            f"{subject} hold blocks that the config leaves out, e.g. {dropped[0]}; mend the number of blocks in "
+            "config.json, or take those tensors out of the checkpoint"
+        )
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
@@ -134,3 +140,13 @@ def load_weights(folder: Path, *, subject: str, cast: bool = False, **options: A
             "a complete checkpoint of a causal language model"
         )
     return model
+
+
+def _is_of_a_further_block(name: str, model: PreTrainedModel) -> bool:
+    """Whether a tensor that found no place would have one in a block of the same list."""
+    path, _, rest = name.rpartition(".")
+    parts = path.split(".")
+    places = model.state_dict().keys()
+    return any(
+        ".".join([*parts[:i], "0", *parts[i + 1 :], rest]) in places for i, part in enumerate(parts) if part.isdigit()
+    )

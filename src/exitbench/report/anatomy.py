@@ -49,9 +49,10 @@ def anatomy_table(shape: ModelShape) -> Table:
     for heading in ("parameters", "active", "work", "MFLOP", "MiB", "KiB", "B"):
         table.add_column(heading, justify="right", no_wrap=True)
     for block, numbers in _alike(shape.blocks).items():
+        flops = block.decode_flops(_CONTEXT)
         cells = (
             *(block_ranges(numbers), block.kind, f"{block.parameters:,}", f"{block.active_parameters:,}"),
-            *(f"{shape.block_costs[numbers[0] - 1]:.3f}", f"{block.decode_flops(_CONTEXT) / 1e6:.3g}"),
+            *(f"{shape.block_costs[numbers[0] - 1]:.3f}", "n/a" if flops is None else f"{flops / 1e6:.3g}"),
             *(f"{block.weight_bytes / 2**20:.3g}", f"{block.state_bytes / 2**10:.3g}"),
             f"{block.state_bytes_per_position:,}",
         )

@@ -19,8 +19,8 @@ from exitbench.env import environment_report, library_versions
 from exitbench.errors import WorkloadError
 from exitbench.models.catalogue import facts_of
 from exitbench.models.load import LoadedModel
-from exitbench.models.strict import quiet_transformers
 from exitbench.models.placement import weights_wait_on
+from exitbench.models.strict import quiet_transformers
 from exitbench.progress import SILENT, Progressor
 from exitbench.signals import compute_signals
 from exitbench.trace.generate import greedy_answers
