@@ -9,7 +9,7 @@ The FLOPs reckoned for a decoded token are held against those that torch's own c
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,12 +112,11 @@ class MatrixRow:
     """Operations that torch's counter does not see and exitbench reckons with."""
 
 
-def check_all(model_types: Iterable[str] | None = None, *, progress: Progressor = SILENT) -> list[MatrixRow]:
-    """One row for each model type, by default for all of transformers' causal language models."""
-    chosen = causal_model_types() if model_types is None else tuple(model_types)
-    rows = []
-    with progress.bar("Checking model types", len(chosen)) as advance:
-        for model_type in chosen:
+def check_all(*, progress: Progressor = SILENT) -> list[MatrixRow]:
+    """One row for each of transformers' causal model types."""
+    model_types, rows = causal_model_types(), []
+    with progress.bar("Checking model types", len(model_types)) as advance:
+        for model_type in model_types:
             rows.append(check_type(model_type))
             advance(1)
     return rows
@@ -146,9 +145,7 @@ def _checked(model_type: str, folder: Path) -> MatrixRow:
     ees = score(traced, draws=100).ees
     quirks = loaded.adapter.paths.quirks
     quirks += () if loaded.can_pad else ("padding changes answers, so prompts are answered one by one",)
-    misses = _missed_by_counter(loaded)
-    misses += ("no cache: every token runs all positions again",) if shape.blocks[0].fixed_flops is None else ()
-    misses += (_COUNTED_OTHERWISE[model_type],) if model_type in _COUNTED_OTHERWISE else ()
+    misses = tuple(sorted(_missed_by_counter(model_type, loaded)))
     return MatrixRow(
         model_type=model_type,
         passed=True,
@@ -175,17 +172,21 @@ def _plainly_computed(model: Any) -> Iterator[None]:
         model.set_experts_implementation(experts)
 
 
-def _missed_by_counter(loaded: LoadedModel) -> tuple[str, ...]:
-    """Operations in the blocks that do arithmetic for a decoded token and that torch's counter passes over."""
-    adapter, missed = loaded.adapter, set[str]()
+def _missed_by_counter(model_type: str, loaded: LoadedModel) -> Iterator[str]:
+    """Operations that torch's counter passes over, or counts although a decoded token does not need them."""
+    adapter, blocks = loaded.adapter, loaded.shape.blocks
     products = Products(adapter.model)
     with _plainly_computed(adapter.model), products.watching():
         adapter.answer(probe_ids(adapter.model, 4), num_tokens=2)
-    missed |= {str(packet) for packet in products.seen if packet not in flop_registry}
-    missed |= {"aten.bmm on rows of zeros, which are no work"} if products.has_idle_rows else set()
-    if any(block.state_bytes for block in loaded.shape.blocks):
-        missed.add("element-wise update of a state")
-    return tuple(sorted(missed))
+    yield from (str(packet) for packet in products.seen if packet not in flop_registry)
+    if products.has_idle_rows:
+        yield "aten.bmm on rows of zeros, which are no work"
+    if any(block.state_bytes for block in blocks):
+        yield "element-wise update of a state"
+    if any(block.fixed_flops is None for block in blocks):
+        yield "no cache: every token runs all positions again"
+    if model_type in _COUNTED_OTHERWISE:
+        yield _COUNTED_OTHERWISE[model_type]
 
 
 def _flops_ratio(loaded: LoadedModel) -> float:

@@ -22,6 +22,7 @@ from exitbench.models.products import Products
 from exitbench.models.rotary import rotary_bases
 from exitbench.models.shape import BlockShape, Experts, MixerKind, ModelShape, ParameterCount
 from exitbench.models.state import Snapshot, StateChange, snapshot
+from exitbench.models.stream import Argument, arguments
 
 __all__ = ["model_shape"]
 
@@ -124,24 +125,24 @@ def _watch_decoding(adapter: ModelAdapter) -> _Decoding:
     products, token = Products(adapter.model), -1
     written: dict[tuple[int, int], StateChange] = {}
     handed: dict[tuple[int, int], Snapshot] = {}
-    before: dict[int, Snapshot] = {}
-    given: dict[int, dict[int | str, Any]] = {}
+    entered: dict[int, tuple[dict[Argument, Any], Snapshot]] = {}
+
+    def held(index: int, given: dict[Argument, Any]) -> Snapshot:
+        return snapshot(given, list(adapter.blocks[index].modules()))
 
     def entering(index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal token
         token += index == 0
-        named: dict[int | str, Any] = dict(enumerate(args)) | dict(kwargs)
-        del named[adapter.paths.ports[index].argument]
-        given[index] = named
-        before.update({index: snapshot(named, list(adapter.blocks[index].modules()))})
+        given = arguments(args, kwargs)
+        del given[adapter.paths.ports[index].argument]
+        entered[index] = given, held(index, given)
         products.phase = token, index
 
     def leaving(index: int, output: Any) -> None:
-        after = snapshot(given.pop(index), list(adapter.blocks[index].modules()))
-        state = before.pop(index)
-        written[token, index] = StateChange.between(state, after)
+        given, before = entered.pop(index)
+        written[token, index] = StateChange.between(before, held(index, given))
         if written[token, index] == StateChange():  # or copies of a whole cache would be held for every block
-            handed[token, index] = state
+            handed[token, index] = before
         products.phase = None
 
     with products.watching(), adapter.watched(entering, leaving):
@@ -177,7 +178,7 @@ def _block_shape(
     adapter: ModelAdapter, index: int, products: Products, num_tokens: int, decoding: _Decoding, mixing: Mixing
 ) -> BlockShape:
     path, multiply_adds = adapter.paths.blocks[index], products.weights[index]
-    parameters = _named_parameters(adapter, index)
+    parameters = {products.name_of(p): p for p in adapter.blocks[index].parameters()}
     product_weights = round(sum(multiply_adds.values()) / num_tokens)
     if product_weights == 0:
         raise ValidationError(
@@ -210,14 +211,6 @@ def _block_shape(
         state_bytes=state.changed_bytes,
         state_bytes_per_position=state.grown_bytes,
     )
-
-
-def _named_parameters(adapter: ModelAdapter, index: int) -> dict[str, torch.nn.Parameter]:
-    """The parameters of one block under the names by which the whole model calls them."""
-    first_names: dict[int, str] = {}
-    for name, parameter in adapter.model.named_parameters(remove_duplicate=False):
-        first_names.setdefault(id(parameter), name)
-    return {first_names[id(p)]: p for p in adapter.blocks[index].parameters()}
 
 
 def _experts(

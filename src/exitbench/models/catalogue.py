@@ -125,9 +125,9 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self._records)
 
-    def find(self, hub_id: str) -> ModelFacts | None:
-        """The facts of a model; None if it is not listed."""
-        return self._records.get(hub_id.lower())
+    def find(self, hub_id: str | None) -> ModelFacts | None:
+        """The facts of a model; None if it is not listed, or has no id."""
+        return self._records.get(hub_id.lower()) if hub_id else None
 
     def verified_only(self) -> "Catalogue":
         """The same models without any fact or link that was never checked."""
@@ -136,7 +136,7 @@ class Catalogue:
     def base_of(self, hub_id: str) -> ModelFacts | None:
         """The model that this one was trained on from; None if there is none, or none that is listed."""
         facts = self.find(hub_id)
-        return self.find(facts.base) if facts and facts.base else None
+        return self.find(facts.base) if facts else None
 
     def tuned_from(self, hub_id: str) -> tuple[ModelFacts, ...]:
         """The models that were trained on from this one; `stage` tells instruct models from controls."""
@@ -169,7 +169,7 @@ def facts_of(hub_id: str | None, model_type: str, shape: ModelShape) -> ModelFac
         model_type: transformers' model type.
         shape: sizes counted on the loaded weights.
     """
-    listed = catalogue().find(hub_id) if hub_id else None
+    listed = catalogue().find(hub_id)
     active = shape.active_parameters
     return listed or ModelFacts(
         hub_id=hub_id,

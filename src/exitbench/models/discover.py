@@ -153,7 +153,6 @@ class _Chain:
     ports: tuple[Port, ...]
     scales: tuple[float, ...]
     layout: Layout
-    last_hidden: torch.Tensor
 
 
 def _chained(calls: list[_Call], num_tokens: int) -> _Chain | str:
@@ -172,8 +171,7 @@ def _chained(calls: list[_Call], num_tokens: int) -> _Chain | str:
     last_entry = links[-1][0] if links and links[-1][0] in last.left else next(iter(last.left))
     arguments = [first_argument, *(argument for _, argument, _ in links)]
     entries = [*(entry for entry, _, _ in links), last_entry]
-    last_hidden = last.left[last_entry]
-    layout = Layout.of(last_hidden, num_tokens)
+    layout = Layout.of(last.left[last_entry], num_tokens)
     assert layout is not None
     return _Chain(
         calls=calls,
@@ -188,7 +186,6 @@ def _chained(calls: list[_Call], num_tokens: int) -> _Chain | str:
         ),
         scales=(*(factor for _, _, factor in links), 1.0),
         layout=layout,
-        last_hidden=last_hidden,
     )
 
 
@@ -210,7 +207,7 @@ def _find_chain(model: PreTrainedModel, seen: _Observation, num_tokens: int) -> 
         if isinstance(chain, str):
             reasons[name] = chain
         else:
-            chains.append((sum(p.numel() for p in entries.parameters()), chain))
+            chains.append((_num_parameters(model, name), chain))
     # A list inside a block can be a chain too; a longer list of reasons would hide the one that matters.
     if chains:
         size, chain = max(chains, key=lambda item: item[0])

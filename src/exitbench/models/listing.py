@@ -10,10 +10,11 @@ __all__ = ["model_rows", "model_tables"]
 
 def model_rows() -> list[dict[str, Any]]:
     """Flat rows for programs, all with the same keys; `list` says whether a row is "pinned" or "catalogue"."""
-    pinned = [{"list": "pinned"} | row | _facts_of_short_name(row["name"]).model_dump(mode="json") for row in _pinned()]
+    facts = {name: catalogue().find(pin.hub_id) or ModelFacts() for name, pin in SHORT_NAMES.items()}
+    pinned = [{"list": "pinned"} | row | facts[row["name"]].model_dump(mode="json") for row in _pinned()]
     listed = [
-        {"list": "catalogue", "name": facts.hub_id, "source": "hub", "licence": None} | facts.model_dump(mode="json")
-        for facts in catalogue()
+        {"list": "catalogue", "name": each.hub_id, "source": "hub", "licence": None} | each.model_dump(mode="json")
+        for each in catalogue()
     ]
     return pinned + listed
 
@@ -38,12 +39,6 @@ def _pinned() -> list[dict[str, Any]]:
     return [
         {"name": name, "source": f"PyPI: {pin.release}", "licence": pin.licence} for name, pin in SHORT_NAMES.items()
     ]
-
-
-def _facts_of_short_name(name: str) -> ModelFacts:
-    hub_id = SHORT_NAMES[name].hub_id
-    listed = catalogue().find(hub_id) if hub_id else None
-    return listed or ModelFacts()
 
 
 def _params(facts: ModelFacts) -> str:

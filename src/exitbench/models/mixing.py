@@ -17,22 +17,23 @@ from transformers import PreTrainedConfig
 
 from exitbench.models.adapter import ModelAdapter, Pass
 from exitbench.models.shape import MixerKind
-from exitbench.models.stream import candidates_in, candidates_out
+from exitbench.models.stream import Layout, candidates_in, candidates_out
 
-__all__ = ["Mixing", "mixing_of", "window_of"]
+__all__ = ["WINDOW_NAMES", "Mixing", "mixing_of", "window_of"]
 
 # By names in a module's path or class; what matches none is called linear attention.
 _RECURRENCES: dict[MixerKind, re.Pattern[str]] = {
     "SSM": re.compile(r"mamba|ssm|recurrent", re.IGNORECASE),
     "convolution": re.compile(r"conv", re.IGNORECASE),
 }
-_WINDOW_NAMES = (
+WINDOW_NAMES = (
     "sliding_window",
     "sliding_window_size",
     "attention_chunk_size",
     "attention_window_size",
     "window_size",
 )
+"""Names under which configs state how many positions attention is limited to."""
 _KIND_NAMES = ("layer_types", "layers_block_type", "attention_layers")
 _UNLIMITED = re.compile(r"full|global|indexed|^hybrid$")
 
@@ -45,7 +46,6 @@ class Mixing:
     """Tokens, itself included, whose output the first token changes; 1 if the block does not mix."""
     modules: tuple[str, ...]
     """Outermost modules, by their paths in the block, that were seen to mix."""
-
     recurrence: MixerKind
     """What a state of fixed size would be called here."""
 
@@ -84,12 +84,17 @@ def _watched_call(
     block = adapter.blocks[index]
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
+    def by_token(values: torch.Tensor) -> torch.Tensor:
+        layout = Layout.of(values, num_tokens)
+        assert layout is not None
+        return layout.to_rows(values)[0].clone()
+
     def watch(path: str) -> Any:
         def hook(_: Any, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
             taken = next((value for _, value in candidates_in(given, named, num_tokens)), None)
             returned = next((value for _, value in candidates_out(output, num_tokens)), None)
             if taken is not None and returned is not None:
-                seen[path] = _by_token(taken, num_tokens), _by_token(returned, num_tokens)
+                seen[path] = by_token(taken), by_token(returned)
 
         return hook
 
@@ -99,11 +104,6 @@ def _watched_call(
                 stack.callback(module.register_forward_hook(watch(path), with_kwargs=True).remove)
         output = block(*args, **kwargs)
     return seen, adapter.paths.ports[index].left(output)
-
-
-def _by_token(values: torch.Tensor, num_tokens: int) -> torch.Tensor:
-    axis = next(i for i in range(values.ndim - 1) if tuple(values.shape[i : i + 2]) == (1, num_tokens))
-    return values.movedim(axis + 1, 0).reshape(num_tokens, -1).clone()
 
 
 def _changed_tokens(before_TX: torch.Tensor, after_TX: torch.Tensor) -> list[int]:
@@ -122,7 +122,7 @@ def window_of(config: PreTrainedConfig, path: str) -> int | None:
         config: of the model's text part.
         path: of the block; its last component is its number in the stack.
     """
-    stated = [value for name in _WINDOW_NAMES if type(value := getattr(config, name, None)) is int]
+    stated = [value for name in WINDOW_NAMES if type(value := getattr(config, name, None)) is int]
     if not stated or getattr(config, "use_sliding_window", True) is False:
         return None
     number = int(path.rpartition(".")[2])

@@ -2,8 +2,8 @@
 
 An operand counts as weights if it is a parameter or was made from parameters alone: a view of one, one cast to another
 dtype, the rows of one that were picked by index. So experts kept in one tensor, batched or grouped products and
-transposed maps are all seen, whatever module they hide in. A product of two operands that are not weights is work on
-the context: attention, a state read out.
+transposed maps are all seen, whatever module they hide in. Every other product is work on the context: attention, a
+state read out.
 
 Rows of zeros in a batched product are no work: implementations that run every expert on every token give zeros to those
 that were not chosen.
@@ -119,12 +119,17 @@ class Products(TorchDispatchMode):
             self._names[parameter] = name
             self._sizes[name] = parameter.numel()
 
+    def name_of(self, parameter: torch.nn.Parameter) -> str:
+        """The name under which the model lists a parameter first."""
+        if parameter not in self._names:
+            self._name_parameters()
+        name: str = self._names.get(parameter, "a parameter of no module")
+        return name
+
     def _sources(self, tensor: torch.Tensor) -> frozenset[str]:
         """Parameters that a tensor is, or was made from; empty if anything else went into it."""
         if isinstance(tensor, torch.nn.Parameter):
-            if tensor not in self._names:
-                self._name_parameters()
-            name: str = self._names.get(tensor, "a parameter of no module")
+            name = self.name_of(tensor)
             self.touched[self.phase].add(name)
             return frozenset([name])
         return self._made_from.get(_storage(tensor), frozenset()) if tensor.numel() else frozenset()

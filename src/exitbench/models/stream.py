@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Layout", "Port", "candidates_in", "candidates_out"]
+__all__ = ["Argument", "Layout", "Port", "arguments", "candidates_in", "candidates_out"]
 
 Argument = int | str
 
@@ -106,12 +106,17 @@ def _is_hidden(value: Any, num_tokens: int) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point() and Layout.of(value, num_tokens) is not None
 
 
+def arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[Argument, Any]:
+    """All arguments of a call by position or keyword, in order."""
+    return dict(enumerate(args)) | dict(kwargs)
+
+
 def candidates_in(
     args: tuple[Any, ...], kwargs: dict[str, Any], num_tokens: int
 ) -> Iterator[tuple[Argument, torch.Tensor]]:
     """Every argument of a block that may be the hidden state of one sequence, in order."""
-    named: dict[Argument, Any] = dict(enumerate(args)) | dict(kwargs)
-    yield from ((name, value) for name, value in named.items() if _is_hidden(value, num_tokens))
+    named = arguments(args, kwargs).items()
+    yield from ((name, value) for name, value in named if _is_hidden(value, num_tokens))
 
 
 def candidates_out(output: Any, num_tokens: int) -> Iterator[tuple[int | None, torch.Tensor]]:

@@ -6,7 +6,7 @@ over paragraphs, are put on one line.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,8 @@ def load_weights(folder: Path, *, subject: str, cast: bool = False, **options: A
             f"{subject} have {name} of shape {tuple(found)}, expected {tuple(expected)} by the config; "
             "get a checkpoint whose files belong together"
         )
-    dropped = [name for name in sorted(info["unexpected_keys"]) if _is_of_a_further_block(name, model)]
+    places = model.state_dict().keys()
+    dropped = [name for name in sorted(info["unexpected_keys"]) if _is_of_a_further_block(name, places)]
     if dropped:
         raise ModelError(
             f"{subject} hold blocks that the config leaves out, e.g. {dropped[0]}; mend the number of blocks in "
@@ -142,11 +143,10 @@ def load_weights(folder: Path, *, subject: str, cast: bool = False, **options: A
     return model
 
 
-def _is_of_a_further_block(name: str, model: PreTrainedModel) -> bool:
+def _is_of_a_further_block(name: str, places: Collection[str]) -> bool:
     """Whether a tensor that found no place would have one in a block of the same list."""
     path, _, rest = name.rpartition(".")
     parts = path.split(".")
-    places = model.state_dict().keys()
     return any(
         ".".join([*parts[:i], "0", *parts[i + 1 :], rest]) in places for i, part in enumerate(parts) if part.isdigit()
     )

@@ -16,6 +16,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from exitbench.models.discover import BLOCK_COUNTS
+from exitbench.models.mixing import WINDOW_NAMES
 
 __all__ = ["causal_model_types", "tiny_config"]
 
@@ -66,10 +67,7 @@ _NAMES_BY_SIZE = {
     """,
 }
 # Shorter than the probe, so that windows are seen to matter.
-_WINDOWS = (
-    *("sliding_window", "sliding_window_size", "window_size", "attention_window_size", "attention_chunk_size"),
-    "local_attention",
-)
+_WINDOWS = (*WINDOW_NAMES, "local_attention")
 # Longer than the probe: of few scores many are tied at zero, and which of those are chosen is arbitrary.
 _CHOSEN = ("index_topk", "indexer_budget")
 _SIZES: dict[str, int] = (
