@@ -9,7 +9,7 @@ import torch
 from exitbench.errors import ValidationError
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.toy import toy_model
-from exitbench.models.validate import Check, require_valid, validate
+from exitbench.models.validate import Check, _RoundingNoise, require_valid, validate
 
 
 class _NormedTwice(ModelAdapter):
@@ -186,3 +186,15 @@ def test_padding_that_changes_answers_does_not_refuse():
     checks = validate(adapter)
     assert [check.name for check in checks if not check.passed] == ["padding"]
     require_valid(adapter, checks)
+
+
+def test_noise_leaves_what_is_only_moved_alone():
+    """Offloaded weights given rounding noise, and memory for it, each time they are brought in and cast."""
+    noise, weight = _RoundingNoise(), torch.randn(5, 5)
+    with noise:
+        noise.on = True
+        moved, copied, computed = weight.to(torch.float64), torch.empty(5, 5).copy_(weight), weight * 1.5
+    assert torch.equal(moved, weight.double())
+    assert torch.equal(copied, weight)
+    assert not torch.equal(computed, weight * 1.5)
+    assert torch.allclose(computed, weight * 1.5, rtol=1e-6)
