@@ -137,12 +137,16 @@ def measure(folder: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _limited(num_bytes: int) -> str:
-    """Keep this process below `num_bytes`; returns how. The group is named after the parent, who removes it."""
+    """Keep this process below `num_bytes`; returns how. The group is named after the parent, who removes it.
+
+    A group is charged only with what comes after the process has joined it, so it gets what the imports have left.
+    """
+    left = num_bytes - _peak()
     for root, file in CGROUPS:
         group = root / f"exitbench-{os.getppid()}"
         try:
             group.mkdir()
-            (group / file).write_text(str(num_bytes))
+            (group / file).write_text(str(left))
             (group / "cgroup.procs").write_text(str(os.getpid()))
         except OSError:
             continue
