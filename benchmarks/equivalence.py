@@ -35,7 +35,7 @@ def main() -> None:
     for ids in documents(loaded, arguments.tokens, length=21):
         tokens = torch.tensor(ids)
         hidden = loaded.adapter.capture(tokens[None], slice(0, len(ids) - 1))
-        ours = compute_signals(hidden, tokens[1:], loaded.adapter.readout, loaded.shape.vocab_size)
+        ours = compute_signals(hidden, tokens[1:], loaded.readout)
         base = loaded.model.base_model
         own = loaded.model.lm_head(base.norm(hidden))  # both known models: one norm, one head
         logits = loaded.adapter.readout(hidden.flatten(0, 1)).view(len(hidden), -1, loaded.shape.vocab_size)

@@ -125,7 +125,7 @@ def measure(folder: str, options: dict[str, Any]) -> dict[str, Any]:
     load_s, start = time.perf_counter() - start, time.perf_counter()
     ids = torch.randint(VOCAB, (NUM_TOKENS + 1,), generator=torch.Generator().manual_seed(1))
     hidden_LRD = loaded.adapter.capture(ids[None], slice(0, NUM_TOKENS))
-    signals = compute_signals(hidden_LRD, ids[1:], loaded.adapter.readout, loaded.shape.vocab_size)
+    signals = compute_signals(hidden_LRD, ids[1:], loaded.readout)
     return {
         "weights_on": weights_wait_on(loaded.model),
         "imports_gib": imports / GIB,

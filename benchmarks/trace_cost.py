@@ -21,7 +21,7 @@ def plain(loaded: LoadedModel, ids: torch.Tensor) -> None:
 
 def trace(loaded: LoadedModel, ids: torch.Tensor) -> None:
     hidden_LRD = loaded.adapter.capture(ids[None], slice(0, len(ids) - 1))
-    compute_signals(hidden_LRD, ids[1:], loaded.adapter.readout, loaded.shape.vocab_size)
+    compute_signals(hidden_LRD, ids[1:], loaded.readout)
 
 
 def naive(loaded: LoadedModel, ids: torch.Tensor) -> None:

@@ -27,7 +27,7 @@ def test_signals_and_ees_equal_a_naive_float32_computation(loaded):
     """A norm applied twice, a depth off by one, a wrong tie rule: any slip between weights and EES."""
     ids = torch.tensor(loaded.tokenizer(TEXT).input_ids)
     hidden = loaded.adapter.capture(ids[None], slice(0, len(ids) - 1))
-    ours = compute_signals(hidden, ids[1:], loaded.adapter.readout, loaded.shape.vocab_size)
+    ours = compute_signals(hidden, ids[1:], loaded.readout)
 
     # The naive computation: transformers' own hidden states, norm and head, one depth after the other.
     with torch.inference_mode():

@@ -10,8 +10,10 @@ import torch
 
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.discover import probe_ids
+from exitbench.models.readout import Readout
 from exitbench.models.toy import toy_model
 from exitbench.signals import SIGNALS, compute_signals
+from readouts import Given
 
 CASES = json.loads((Path(__file__).parent.parent / "signals" / "cases.json").read_text(encoding="utf-8"))
 NAMES = tuple(SIGNALS)
@@ -20,7 +22,7 @@ NAMES = tuple(SIGNALS)
 def _signals(logits, target=None):
     """Signals of (L + 1, R, V) logits that stand for the hidden states too."""
     target = torch.zeros(logits.shape[1], dtype=torch.long) if target is None else target
-    return compute_signals(logits, target, lambda rows: rows, logits.shape[-1])
+    return compute_signals(logits, target, Given(logits))
 
 
 def _logits(seed, scale, *, dtype=torch.float32, ties=False):
@@ -40,7 +42,7 @@ def recorded():
     adapter = ModelAdapter(toy_model())
     ids = probe_ids(adapter.model)
     hidden = adapter.capture(ids, slice(0, 23))
-    return [*tables, compute_signals(hidden, ids[0, 1:], adapter.readout, 259)]
+    return [*tables, compute_signals(hidden, ids[0, 1:], Readout(adapter))]
 
 
 @pytest.mark.parametrize("name", NAMES)

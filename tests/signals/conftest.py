@@ -9,12 +9,13 @@ import torch
 
 from exitbench.signals import compute_signals
 from naive import naive_signals
+from readouts import Given
 
 
-def _of_logits(logits: torch.Tensor, target: Any = None) -> dict[str, np.ndarray]:
+def _of_logits(logits: torch.Tensor, target: Any = None, **options: Any) -> dict[str, np.ndarray]:
     """Our signals of given (L + 1, R, V) logits, which stand for the hidden states as well; target 0 if None."""
     target = torch.zeros(logits.shape[1], dtype=torch.long) if target is None else torch.as_tensor(target)
-    return compute_signals(logits, target, lambda rows: rows, logits.shape[-1])
+    return compute_signals(logits, target, Given(logits), **options)
 
 
 def _assert_as_exact_as_naive(
@@ -49,3 +50,12 @@ def of_logits() -> Callable[..., dict[str, np.ndarray]]:
 def assert_as_exact_as_naive() -> Callable[..., None]:
     """The comparison with the naive reference, see `_assert_as_exact_as_naive`."""
     return _assert_as_exact_as_naive
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def reductions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test of signals runs with compiled reductions and with those of torch; the name of which."""
+    if request.param == "torch":
+        monkeypatch.setattr("exitbench.signals.compute.native_reductions", lambda _: None)
+        monkeypatch.setattr("exitbench.signals.lazy.native_reductions", lambda _: None)
+    return str(request.param)

@@ -16,6 +16,7 @@ from exitbench.models.discover import probe_ids
 from exitbench.models.toy import toy_model
 from exitbench.signals import SIGNALS, DepthView, compute, compute_signals
 from families import FAMILIES
+from readouts import Given
 
 SHIFT_SENSITIVE = {"logit_cosine", "hidden_cosine", "hidden_cosine_prev", "hidden_norm"}
 
@@ -25,9 +26,16 @@ def _random_logits(seed, *, depths=4, rows=5, vocabulary=50, scale=4.0):
     return scale * torch.randn(depths, rows, vocabulary, generator=generator)
 
 
-def _row_by_row(adapter):
+class _RowByRow:
     """The model's own readout, one row a call, so that a row's logits do not depend on its company."""
-    return lambda hidden: torch.cat([adapter.readout(row[None]) for row in hidden])
+
+    def __init__(self, adapter):
+        self._readout = adapter.readout
+        self.vocab_size = adapter.paths.vocab_size
+        self.dtype = adapter.readout(torch.zeros(1, adapter.hidden_size, dtype=adapter.model.dtype)).dtype
+
+    def __call__(self, hidden):
+        return torch.cat([self._readout(row[None]) for row in hidden])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -37,8 +45,8 @@ def test_toy_models_against_naive(family, dtype, assert_as_exact_as_naive):
     adapter = ModelAdapter(toy_model(family, dtype=dtype))
     ids = probe_ids(adapter.model)
     hidden, target = adapter.capture(ids, slice(0, 23)), ids[0, 1:]
-    readout = _row_by_row(adapter)
-    ours = compute_signals(hidden, target, readout, adapter.paths.vocab_size)
+    readout = _RowByRow(adapter)
+    ours = compute_signals(hidden, target, readout)
     logits = torch.stack([readout(at_depth) for at_depth in hidden])
     # Mamba computes in bfloat16 and returns float32; whatever the model returns is what is compared.
     assert logits.dtype in (dtype, torch.float32)
@@ -108,34 +116,23 @@ def test_ties_that_rounding_makes(of_logits):
     assert of_logits(fine.bfloat16())["top1_id"].tolist() == [[2, 2]]
 
 
-def _rows_a_chunk(monkeypatch, num_rows, vocabulary):
-    monkeypatch.setattr(compute, "CHUNK_MIB", (num_rows + 0.5) * 4 * vocabulary / 2**20)
-
-
-@pytest.mark.parametrize("chunk_rows", [0, 1, 2, 4, 5, 6, 7, 12, 13, 30, 77, 78])
-def test_chunks_do_not_matter(of_logits, monkeypatch, chunk_rows):
+@pytest.mark.parametrize("rows", [0, 1, 2, 4, 5, 6, 7, 12, 13, 30, 77, 78])
+def test_chunks_do_not_matter(of_logits, rows):
     """Rows or depths mixed up at the border of a chunk; a last, smaller chunk that is lost."""
     logits, target = _random_logits(2, depths=6, rows=13, vocabulary=1000), torch.arange(13)
     at_once = of_logits(logits, target)
-    _rows_a_chunk(monkeypatch, chunk_rows, 1000)
-    for name, values in of_logits(logits, target).items():
+    for name, values in of_logits(logits, target, memory=4 * 1000 * rows).items():
         np.testing.assert_allclose(values, at_once[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 3, 7, 12, 1000])
-def test_every_row_is_read_out_once_and_never_more_than_a_chunk(monkeypatch, chunk_rows):
+@pytest.mark.parametrize("rows", [1, 3, 7, 12, 1000])
+def test_every_row_is_read_out_once_and_never_more_than_fit(reductions, rows):
     """A readout of all tokens or depths at once: memory that grows with the trace. Or one that is paid for twice."""
-    asked = []
-
-    def readout(rows):
-        asked.append(len(rows))
-        return rows
-
-    _rows_a_chunk(monkeypatch, chunk_rows, 512)
     logits = _random_logits(3, depths=5, rows=20, vocabulary=512)
-    compute_signals(logits, torch.zeros(20, dtype=torch.long), readout, 512)
-    assert max(asked) <= chunk_rows
-    assert sum(asked) == 5 * 20
+    readout = Given(logits)
+    compute_signals(logits, torch.zeros(20, dtype=torch.long), readout, memory=4 * 512 * rows)
+    assert max(readout.asked) <= rows
+    assert sum(readout.asked) == 5 * 20
 
 
 def test_a_row_does_not_depend_on_its_batch(of_logits):
@@ -201,6 +198,7 @@ _MEMORY = """
 import sys, threading, time
 import torch
 from exitbench.models.adapter import ModelAdapter
+from exitbench.models.readout import Readout
 from exitbench.signals import compute_signals
 from transformers import LlamaConfig, LlamaForCausalLM
 torch.set_num_threads(1)
@@ -209,6 +207,7 @@ config = LlamaConfig(vocab_size=vocabulary, hidden_size=64, intermediate_size=64
                      num_attention_heads=4, max_position_embeddings=4096, tie_word_embeddings=True)
 model = LlamaForCausalLM(config).eval().requires_grad_(False)
 adapter = ModelAdapter(model)
+readout = Readout(adapter)
 ids = torch.randint(vocabulary, (1, tokens + 1))
 hidden = adapter.capture(ids, slice(0, tokens))
 def rss_mib():
@@ -221,7 +220,7 @@ def sample():
         time.sleep(0.002)
 sampler = threading.Thread(target=sample)
 sampler.start()
-signals = compute_signals(hidden, ids[0, 1:], adapter.readout, vocabulary)
+signals = compute_signals(hidden, ids[0, 1:], readout)
 done.set()
 sampler.join()
 assert signals["top1_id"].shape == (tokens, blocks + 1) and len(seen) > 20
@@ -238,7 +237,7 @@ def test_memory_stays_bounded_whatever_the_vocabulary(tokens, blocks):
     command = [sys.executable, "-c", _MEMORY, str(tokens), str(blocks)]
     output = subprocess.run(command, capture_output=True, text=True, check=False)
     assert output.returncode == 0, output.stderr[-2000:]
-    assert float(output.stdout) < 512
+    assert float(output.stdout) < 256
 
 
 def test_nothing_is_kept_of_a_chunk_that_is_done(monkeypatch):
@@ -251,18 +250,17 @@ def test_nothing_is_kept_of_a_chunk_that_is_done(monkeypatch):
             super().__init__(*args, **kwargs)
             views.append(weakref.ref(self))
 
-    def readout(rows):
-        alive.append(sum(view() is not None for view in views))
-        return rows
+    class Watching(Given):
+        def __call__(self, rows):
+            alive.append(sum(view() is not None for view in views))
+            return rows
 
     monkeypatch.setattr(compute, "DepthView", Watched)
-    _rows_a_chunk(monkeypatch, 3, 64)
+    logits = _random_logits(3, depths=3, rows=30, vocabulary=64)
     gc.disable()
     try:
-        compute_signals(
-            _random_logits(3, depths=3, rows=30, vocabulary=64), torch.zeros(30, dtype=torch.long), readout, 64
-        )
+        compute_signals(logits, torch.zeros(30, dtype=torch.long), Watching(logits), memory=4 * 64 * 5)
     finally:
         gc.enable()
-    assert len(views) == 90
+    assert len(views) >= 60
     assert max(alive) <= 2, "no more than the last view of the chunk before and its final one"

@@ -8,6 +8,7 @@ from exitbench.registry import Registry
 from exitbench.signals import SIGNALS, compute_signals
 from exitbench.signals import registry as registry_module
 from exitbench.signals.registry import signal
+from readouts import Given
 
 
 @pytest.fixture
@@ -63,6 +64,6 @@ def test_an_added_signal_is_recorded(monkeypatch):
         return (view.shifted + view.top_logit[:, None] > 0).sum(-1)
 
     logits = torch.tensor([[[1.0, -1.0, 2.0]], [[-3.0, -1.0, 2.0]]])
-    table = compute_signals(logits, torch.tensor([0]), lambda rows: rows, 3)
+    table = compute_signals(logits, torch.tensor([0]), Given(logits))
     assert table["num_positive"].tolist() == [[2, 1]]
     assert table["num_positive"].dtype == "int32"

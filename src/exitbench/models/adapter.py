@@ -10,7 +10,6 @@ faster readout.
 Shapes: L blocks, T tokens, R rows (tokens read out together), D hidden size, V vocabulary.
 """
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -49,8 +48,7 @@ class ModelAdapter:
         self.model = model
         self.paths = paths or discover(model)
         self.blocks = [model.get_submodule(path) for path in self.paths.blocks]
-        accepted = inspect.signature(model.forward).parameters
-        self._one_logit_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        self._head = model.get_submodule(self.paths.head)
 
     @property
     def num_blocks(self) -> int:
@@ -70,7 +68,7 @@ class ModelAdapter:
             rows: which of the T positions to keep.
 
         Returns:
-            (L + 1, R, D) hidden states after 0..L blocks, in the model's dtype, on the device of its head.
+            (L + 1, R, D) hidden states after 0..L blocks, in the model's dtype, on the device of the last one.
         """
         kept: list[torch.Tensor] = []
 
@@ -84,9 +82,11 @@ class ModelAdapter:
         def leaving(depth: int, output: Any) -> None:
             keep(self.paths.ports[depth].left(output))
 
-        with torch.inference_mode(), self.watched(entering, leaving):
-            logits = self.model(input_ids=input_ids, use_cache=False, **self._one_logit_only).logits
-            return torch.stack([hidden.to(logits.device) for hidden in kept])
+        # Logits are not needed, and of one token alone they would cost a copy of the head's weights.
+        no_logits = _forward_replaced(self._head, lambda features: features[..., :1])
+        with torch.inference_mode(), self.watched(entering, leaving), no_logits:
+            self.model(input_ids=input_ids, use_cache=False)
+            return torch.stack([hidden.to(kept[-1].device) for hidden in kept])
 
     def record(self, input_ids: torch.Tensor) -> Pass:
         """Run one sequence through the model and keep what every block was called with.
@@ -159,11 +159,14 @@ class ModelAdapter:
                 stack.callback(block.register_forward_hook(after).remove)
             yield
 
-    def readout(self, hidden_RD: torch.Tensor) -> torch.Tensor:
+    def readout(
+        self, hidden_RD: torch.Tensor, *, head: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> torch.Tensor:
         """Logits that the model's own code after the last block gives for hidden states of any depth.
 
         Args:
             hidden_RD: (R, D) hidden states, in the model's dtype.
+            head: called in place of the model's head; it may return fewer numbers than the vocabulary has tokens.
 
         Returns:
             (R, V) logits in the model's own output dtype.
@@ -171,7 +174,11 @@ class ModelAdapter:
         # R sequences of one token: no mask, and no limit on R from the positions that a model knows.
         hidden = self.paths.layout.from_rows(hidden_RD[:, None, :])
         input_ids = torch.zeros(len(hidden_RD), 1, dtype=torch.long, device=hidden_RD.device)
-        with torch.inference_mode(), self._blocks_replaced(hidden):
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            stack.enter_context(self._blocks_replaced(hidden))
+            if head is not None:
+                stack.enter_context(_forward_replaced(self._head, head))
             logits_R1V: torch.Tensor = self.model(input_ids=input_ids, use_cache=False).logits
         return logits_R1V.reshape(len(hidden_RD), -1)
 

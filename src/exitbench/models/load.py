@@ -11,6 +11,7 @@ from exitbench.models.anatomy import model_shape
 from exitbench.models.discover import probe_ids
 from exitbench.models.placement import placement_options
 from exitbench.models.pretrained import check_attention, load_pretrained
+from exitbench.models.readout import Readout
 from exitbench.models.shape import ModelShape
 from exitbench.models.source import ModelSource, resolve
 from exitbench.models.strict import LOAD_ERRORS, one_line, quiet_transformers
@@ -30,6 +31,7 @@ class LoadedModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     adapter: ModelAdapter
+    readout: Readout
     shape: ModelShape
     checks: list[Check]
     output_dtype: str
@@ -90,7 +92,7 @@ def load(
             attention=attention,
             trust_remote_code=trust_remote_code,
         )
-        adapter, checks, shape = _proved(source.name, model, require=require)
+        adapter, checks, readout, shape = _proved(source.name, model, require=require)
         with torch.inference_mode():
             output_dtype = model(input_ids=probe_ids(model, 1), use_cache=False).logits.dtype
     return LoadedModel(
@@ -98,13 +100,16 @@ def load(
         model=model,
         tokenizer=tokenizer,
         adapter=adapter,
+        readout=readout,
         shape=shape,
         checks=checks,
         output_dtype=str(output_dtype).removeprefix("torch."),
     )
 
 
-def _proved(name: str, model: PreTrainedModel, *, require: bool) -> tuple[ModelAdapter, list[Check], ModelShape]:
+def _proved(
+    name: str, model: PreTrainedModel, *, require: bool
+) -> tuple[ModelAdapter, list[Check], Readout, ModelShape]:
     """Our view of a model, how right it is, and what was counted on it.
 
     Raises:
@@ -115,6 +120,6 @@ def _proved(name: str, model: PreTrainedModel, *, require: bool) -> tuple[ModelA
         checks = validate(adapter)
         if require:
             require_valid(adapter, checks)
-        return adapter, checks, model_shape(adapter)
+        return adapter, checks, Readout(adapter), model_shape(adapter)
     except LOAD_ERRORS as error:
         raise ValidationError(f"{name} does not run as a causal language model on text: {one_line(error)}") from error

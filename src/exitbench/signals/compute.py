@@ -1,64 +1,101 @@
 """All signals of a stretch of tokens at every depth, with a bounded part of the vocabulary's numbers in memory.
 
-Matrix products of a few rows are slow, and numbers that leave the processor's caches are slow too. So a few tokens are
-read out at all depths in one product, at most `CHUNK_MIB` of float32 logits, and each depth of theirs is then compared
-with their final distribution while that is still in the cache.
+Matrix products of a few rows are slow, and numbers that leave the processor's caches are slow too. So some tokens are
+read out at all depths in one product, and each row of logits is then reduced in one go: by compiled code where there is
+some (`native`), depth by depth by torch elsewhere.
 
-Shapes: L blocks, R tokens, D hidden size, V vocabulary.
+Shapes: L blocks, R tokens, D hidden size, V vocabulary; K depths, T tokens of one product.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exitbench.signals.native import native_reductions
 from exitbench.signals.registry import SIGNALS
 from exitbench.signals.view import DepthView
 
-__all__ = ["CHUNK_MIB", "compute_signals"]
+__all__ = ["DEFAULT_MEMORY", "MOST_ROWS", "ReadsOut", "compute_signals"]
 
-CHUNK_MIB = 96
+DEFAULT_MEMORY = 192 * 2**20
+"""Bytes of logits, and of what is derived from them, held at once."""
+MOST_ROWS = 256
+"""Of one product; larger ones are no faster."""
+
+_FLOATS_OF_TORCH = 8
+"""Numbers that torch code holds at most for an entry of the final distribution, beside the logits themselves."""
+
+
+class ReadsOut(Protocol):
+    """(rows, D) hidden states -> (rows, V) logits, in memory that the next call may use again."""
+
+    vocab_size: int
+    """V."""
+    dtype: torch.dtype
+    """Of the logits, which hold the values of the model's output dtype."""
+
+    def __call__(self, hidden_RD: torch.Tensor, /) -> torch.Tensor:
+        """Logits of hidden states of any depth."""
 
 
 def compute_signals(
-    hidden_LRD: torch.Tensor,
-    target: torch.Tensor,
-    readout: Callable[[torch.Tensor], torch.Tensor],
-    vocab_size: int,
+    hidden_LRD: torch.Tensor, target: torch.Tensor, readout: ReadsOut, *, memory: int = DEFAULT_MEMORY
 ) -> dict[str, NDArray[np.generic]]:
     """Compute every registered signal.
 
     Args:
         hidden_LRD: (L + 1, R, D) hidden states after 0..L blocks.
         target: (R,) id of the token that really comes next.
-        readout: (rows, D) hidden states -> (rows, V) logits in the model's output dtype.
-        vocab_size: V, from which the chunk sizes follow.
+        readout: of the model.
+        memory: bytes to hold at once, as far as one token at one depth needs no more.
 
     Returns:
         Name -> (R, L + 1).
     """
     num_depths, num_rows, _ = hidden_LRD.shape
-    chunk_rows = max(1, int(CHUNK_MIB * 2**20 / (4 * vocab_size)))
-    tokens_at_once = max(1, chunk_rows // num_depths)
-    depths_at_once = max(1, chunk_rows // tokens_at_once)
+    tokens_at_once, depths_at_once = _sizes(num_depths, readout, hidden_LRD.device, memory)
     signals = {name: SIGNALS.get(name) for name in SIGNALS}
     table = {name: np.empty((num_rows, num_depths), signal.dtype) for name, signal in signals.items()}
     for start in range(0, num_rows, tokens_at_once):
         rows = slice(start, min(start + tokens_at_once, num_rows))
-        final = None
-        for high in range(num_depths, 0, -depths_at_once):
-            low = max(0, high - depths_at_once)
-            logits = readout(hidden_LRD[low:high, rows].flatten(0, 1)).view(high - low, -1, vocab_size)
-            for depth in reversed(range(low, high)):
-                view = DepthView(
-                    logits[depth - low],
-                    hidden_LRD[depth, rows],
-                    target[rows],
-                    previous_hidden=hidden_LRD[depth - 1, rows] if depth > 0 else None,
-                    final=final,
-                )
-                final = final or view
-                for name, signal in signals.items():
-                    table[name][rows, depth] = signal.compute(view).cpu().numpy()
+        for depths, view in _views(hidden_LRD[:, rows], target[rows], readout, depths_at_once):
+            for name, signal in signals.items():
+                table[name][rows, depths] = signal.compute(view).T.cpu().numpy()
     return dict(table)
+
+
+def _sizes(num_depths: int, readout: ReadsOut, device: torch.device, memory: int) -> tuple[int, int]:
+    """Tokens to read out at once, and depths of them."""
+    size = readout.dtype.itemsize
+    native = device.type == "cpu" and native_reductions(readout.dtype) is not None
+    of_final = size + 4 if native else 4 * _FLOATS_OF_TORCH
+    numbers = memory // readout.vocab_size
+    tokens = max(1, min(MOST_ROWS // num_depths, numbers // (num_depths * size + of_final)))
+    return tokens, max(1, min(num_depths, (numbers // tokens - of_final) // size))
+
+
+def _views(
+    hidden_LTD: torch.Tensor, target: torch.Tensor, readout: ReadsOut, depths_at_once: int
+) -> Iterator[tuple[slice, DepthView]]:
+    """Views of the same tokens at all depths, from the last one down, at most `depths_at_once` together."""
+    num_depths, num_tokens, _ = hidden_LTD.shape
+    before_LTD = torch.cat([torch.full_like(hidden_LTD[:1], torch.nan), hidden_LTD[:-1]])
+    final = None
+    for high in range(num_depths, 0, -depths_at_once):
+        low = max(0, high - depths_at_once)
+        logits_KTV = readout(hidden_LTD[low:high].flatten(0, 1)).view(high - low, num_tokens, -1)
+        native = native_reductions(logits_KTV.dtype) if logits_KTV.device.type == "cpu" else None
+        if final is None:
+            final_logits = logits_KTV[-1].clone()
+            of_final = native.final(final_logits) if native else None
+            final = DepthView(final_logits, hidden_LTD[-1], target, known=of_final.known if of_final else None)
+        step = high - low if native else 1  # torch holds many numbers for each logit
+        for k in reversed(range(0, high - low, step)):
+            depths, logits = slice(low + k, low + k + step), logits_KTV[k : k + step]
+            known = native.reductions(logits, of_final) if native and of_final else None
+            before = before_LTD[depths]
+            view = DepthView(logits, hidden_LTD[depths], target, previous_hidden=before, final=final, known=known)
+            yield depths, view

@@ -5,7 +5,7 @@ import math
 import torch
 
 from exitbench.signals.registry import signal
-from exitbench.signals.view import DepthView, row_products
+from exitbench.signals.view import DepthView
 
 __all__ = ["final_logprob", "final_rank", "kl_final", "logit_cosine", "logit_cosine_centred", "tv_final"]
 
@@ -13,18 +13,13 @@ __all__ = ["final_logprob", "final_rank", "kl_final", "logit_cosine", "logit_cos
 @signal(unit="nats", low=0, high=math.inf, confidence=-1, known_while_running=False)
 def kl_final(view: DepthView) -> torch.Tensor:
     """Kullback-Leibler divergence KL(final || this depth); exactly 0 at depth L."""
-    if view.final is view:
-        return torch.zeros_like(view.log_normaliser)
-    final = view.final
-    surprise = row_products(final.probabilities, final.shifted - view.shifted)
-    return (surprise - final.log_normaliser + view.log_normaliser).clamp_min(0)
+    return (view.surprise - view.final.log_normaliser + view.log_normaliser).clamp_min(0)
 
 
 @signal(unit="probability", low=0, high=1, confidence=-1, known_while_running=False)
 def tv_final(view: DepthView) -> torch.Tensor:
     """Total variation distance to the final distribution."""
-    distance = (view.probabilities - view.final.probabilities).abs_().sum(-1) / 2
-    return distance.clamp_max(1)
+    return view.total_variation.clamp_max(1)
 
 
 @signal(unit="nats", low=-math.inf, high=0, confidence=0, known_while_running=False)
@@ -36,14 +31,13 @@ def final_logprob(view: DepthView) -> torch.Tensor:
 @signal(dtype="int32", unit="tokens", low=0, high=math.inf, confidence=0, known_while_running=False)
 def final_rank(view: DepthView) -> torch.Tensor:
     """Number of tokens with a strictly larger logit than the full model's top-1 token; 0 = on top, or tied there."""
-    of_final = view.at(view.shifted, view.final.top_id)
-    return torch.gt(view.shifted, of_final[:, None], out=torch.empty_like(view.shifted)).sum(-1)
+    return view.final_rank
 
 
 @signal(unit="cosine", low=-1, high=1, confidence=0, known_while_running=False)
 def logit_cosine(view: DepthView) -> torch.Tensor:
     """Cosine between the logits and the final logits; changes when a constant is added to all logits."""
-    size, final = view.shifted.shape[-1], view.final
+    size, final = view.logits.shape[-1], view.final
     mean, final_mean = view.top_logit + view.shifted_mean, final.top_logit + final.shifted_mean
     # Pythagoras: the part along the constant vector, and the centred rest.
     product = view.centred_product + size * mean * final_mean

@@ -19,8 +19,7 @@ def hidden_cosine(view: DepthView) -> torch.Tensor:
 @signal(unit="cosine", low=-1, high=1, confidence=1, known_while_running=True)
 def hidden_cosine_prev(view: DepthView) -> torch.Tensor:
     """Cosine to the hidden state one block earlier (CALM's hidden-state saturation); NaN at depth 0."""
-    if view.previous_hidden is None:
-        return torch.full_like(view.log_normaliser, math.nan)
+    assert view.previous_hidden is not None
     return torch.cosine_similarity(view.hidden, view.previous_hidden, dim=-1).clamp(-1, 1)
 
 

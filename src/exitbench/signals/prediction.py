@@ -5,7 +5,7 @@ import math
 import torch
 
 from exitbench.signals.registry import signal
-from exitbench.signals.view import DepthView, row_products
+from exitbench.signals.view import DepthView
 
 __all__ = ["entropy", "margin", "target_logprob", "top1_id", "top1_prob"]
 
@@ -19,21 +19,19 @@ def top1_id(view: DepthView) -> torch.Tensor:
 @signal(unit="probability", low=0, high=1, confidence=1, known_while_running=True)
 def top1_prob(view: DepthView) -> torch.Tensor:
     """Probability of the most probable token."""
-    return view.at(view.probabilities, view.top_id)
+    return (-view.log_normaliser).exp()
 
 
 @signal(unit="probability", low=0, high=1, confidence=1, known_while_running=True)
 def margin(view: DepthView) -> torch.Tensor:
     """Probability of the most probable token minus that of the second (CALM, arXiv 2207.07061, softmax response)."""
-    others = view.shifted.scatter(-1, view.top_id[:, None], -math.inf)
-    return view.at(view.probabilities, view.top_id) * -torch.expm1(others.amax(-1))
+    return (-view.log_normaliser).exp() * -torch.expm1(view.second_shifted)
 
 
 @signal(unit="nats", low=0, high=math.inf, confidence=-1, known_while_running=True)
 def entropy(view: DepthView) -> torch.Tensor:
     """Entropy of the distribution (BranchyNet, arXiv 1709.01686)."""
-    expected = row_products(view.probabilities, view.shifted)
-    return (view.log_normaliser - expected).clamp_min(0)
+    return (view.log_normaliser - view.expected).clamp_min(0)
 
 
 @signal(unit="nats", low=-math.inf, high=0, confidence=0, known_while_running=False)

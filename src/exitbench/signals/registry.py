@@ -18,7 +18,7 @@ class Signal:
 
     name: str
     compute: Callable[[DepthView], torch.Tensor]
-    """DepthView of R tokens -> (R,)."""
+    """DepthView of T tokens at K depths -> (K, T)."""
     dtype: Literal["int32", "float32"]
     unit: str
     low: float

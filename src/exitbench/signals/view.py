@@ -1,11 +1,15 @@
-"""What a signal sees: a few tokens at one depth, with the shared intermediate results computed once.
+"""What a signal sees: some tokens at some depths, with the shared intermediate results computed once.
 
 Logits arrive rounded to the model's own output dtype and every comparison is made on those values; ties break to the
 lowest id. Sums are accumulated in float32 on logits shifted so that the largest is 0.
 
-Shapes: R rows (tokens), V vocabulary, D hidden size.
+The code here is the reference. Compiled code may have computed some of the properties beforehand.
+
+Shapes: K depths, T tokens, V vocabulary, D hidden size; the final view has no axis K, and broadcasts.
 """
 
+import math
+from collections.abc import Mapping
 from functools import cached_property
 
 import torch
@@ -14,20 +18,21 @@ __all__ = ["DepthView", "row_products"]
 
 
 def row_products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """(R,) scalar product of each row of (R, V) `a` with the same row of `b`."""
+    """(..., ) scalar product of each row of (..., V) `a` with the same row of `b`."""
     products: torch.Tensor = torch.linalg.vecdot(a, b)
     return products
 
 
 class DepthView:
-    """R tokens at one depth.
+    """T tokens at K depths.
 
     Args:
-        logits: (R, V), in the model's output dtype.
-        hidden: (R, D) hidden states.
-        target: (R,) id of the token that really comes next.
-        previous_hidden: (R, D) hidden states one block earlier; None at depth 0.
-        final: the same tokens at depth L; None if this is depth L.
+        logits: (K, T, V), in the model's output dtype.
+        hidden: (K, T, D) hidden states.
+        target: (T,) id of the token that really comes next.
+        previous_hidden: (K, T, D) hidden states one block earlier; NaN at depth 0.
+        final: the same tokens at depth L, as (T, ...); None if this is that.
+        known: properties that are computed already, by name.
     """
 
     def __init__(
@@ -38,18 +43,14 @@ class DepthView:
         *,
         previous_hidden: torch.Tensor | None = None,
         final: "DepthView | None" = None,
+        known: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
+        self.logits = logits
         self.target = target
-        self._final = final
         self.hidden = hidden.float()
         self.previous_hidden = None if previous_hidden is None else previous_hidden.float()
-        logits = logits.float()
-        self.top_id = logits.argmax(-1)
-        """(R,) id of the largest logit, the lowest one of those tied."""
-        self.top_logit = self.at(logits, self.top_id)
-        """(R,) largest logit, before the shift."""
-        self.shifted = logits - self.top_logit[:, None]
-        """(R, V) logits minus the row's largest."""
+        self._final = final
+        vars(self).update(known or {})  # where a cached property keeps its value
 
     @property
     def final(self) -> "DepthView":
@@ -59,39 +60,83 @@ class DepthView:
 
     @staticmethod
     def at(values: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """(R,) entries of (R, V) `values` at the given ids."""
-        return values.gather(-1, ids[:, None])[:, 0]
+        """(K, T) entries of (K, T, V) `values` at (T,) or (K, T) ids."""
+        return values.gather(-1, ids.expand(values.shape[:-1])[..., None])[..., 0]
+
+    def logit(self, ids: torch.Tensor) -> torch.Tensor:
+        """(K, T) shifted logit of one token id a row."""
+        return self.at(self.logits, ids).float() - self.top_logit
+
+    def log_probability(self, ids: torch.Tensor) -> torch.Tensor:
+        """(K, T) log-probability of one token id a row."""
+        return self.logit(ids) - self.log_normaliser
+
+    @cached_property
+    def top_id(self) -> torch.Tensor:
+        """(K, T) id of the largest logit, the lowest one of those tied."""
+        return self.logits.float().argmax(-1)
+
+    @cached_property
+    def top_logit(self) -> torch.Tensor:
+        """(K, T) largest logit, before the shift."""
+        return self.at(self.logits, self.top_id).float()
+
+    @cached_property
+    def shifted(self) -> torch.Tensor:
+        """(K, T, V) logits minus the row's largest, in float32."""
+        return self.logits.float() - self.top_logit[..., None]
 
     @cached_property
     def probabilities(self) -> torch.Tensor:
-        """(R, V) softmax."""
+        """(K, T, V) softmax."""
         return self.shifted.softmax(-1)
 
     @cached_property
+    def second_shifted(self) -> torch.Tensor:
+        """(K, T) largest shifted logit beside the one at the top id, <= 0."""
+        return self.shifted.scatter(-1, self.top_id[..., None], -math.inf).amax(-1)
+
+    @cached_property
     def log_normaliser(self) -> torch.Tensor:
-        """(R,) log-sum-exp of the shifted logits, >= 0."""
+        """(K, T) log-sum-exp of the shifted logits, >= 0."""
         return -self.at(self.probabilities, self.top_id).log()
 
     @cached_property
+    def expected(self) -> torch.Tensor:
+        """(K, T) mean of the shifted logits under the distribution itself."""
+        return row_products(self.probabilities, self.shifted)
+
+    @cached_property
     def shifted_mean(self) -> torch.Tensor:
-        """(R,) mean of the shifted logits over the vocabulary."""
+        """(K, T) mean of the shifted logits over the vocabulary."""
         return self.shifted.mean(-1)
 
     @cached_property
     def centred(self) -> torch.Tensor:
-        """(R, V) logits minus the row's mean."""
-        return self.shifted - self.shifted_mean[:, None]
+        """(K, T, V) logits minus the row's mean."""
+        return self.shifted - self.shifted_mean[..., None]
 
     @cached_property
     def centred_square(self) -> torch.Tensor:
-        """(R,) squared norm of the centred logits."""
+        """(K, T) squared norm of the centred logits."""
         return row_products(self.centred, self.centred)
 
     @cached_property
     def centred_product(self) -> torch.Tensor:
-        """(R,) scalar product of this depth's and the final centred logits."""
+        """(K, T) scalar product of these and the final centred logits."""
         return row_products(self.centred, self.final.centred)
 
-    def log_probability(self, ids: torch.Tensor) -> torch.Tensor:
-        """(R,) log-probability of one token id a row."""
-        return self.at(self.shifted, ids) - self.log_normaliser
+    @cached_property
+    def surprise(self) -> torch.Tensor:
+        """(K, T) mean, under the final distribution, of how much lower a shifted logit is than the final one."""
+        return row_products(self.final.probabilities, self.final.shifted - self.shifted)
+
+    @cached_property
+    def total_variation(self) -> torch.Tensor:
+        """(K, T) half the sum of absolute differences to the final probabilities."""
+        return (self.probabilities - self.final.probabilities).abs().sum(-1) / 2
+
+    @cached_property
+    def final_rank(self) -> torch.Tensor:
+        """(K, T) number of logits strictly larger than that of the final top id."""
+        return (self.logits > self.at(self.logits, self.final.top_id)[..., None]).sum(-1)

@@ -207,7 +207,7 @@ def _trace_stretch(loaded: LoadedModel, stretch: _Stretch) -> Rows:
     rows = slice(stretch.first_row, len(stretch.ids) - 1)
     hidden_LRD = adapter.capture(ids[None], rows)
     target = ids[rows.start + 1 :].to(hidden_LRD.device)
-    signals = compute_signals(hidden_LRD, target, adapter.readout, loaded.shape.vocab_size)
+    signals = compute_signals(hidden_LRD, target, loaded.readout)
     finite = np.isfinite(signals["top1_prob"]) & np.isfinite(signals["entropy"])
     if not finite.all():
         row, depth = np.argwhere(~finite)[0]
