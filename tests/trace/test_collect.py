@@ -308,9 +308,14 @@ def test_non_finite_logits_fail_a_fast_sample_too(tmp_path):
     assert sorted(set(trace.sample_index)) == [0, 2, 3]
 
 
-def test_not_a_number_agrees_with_nothing():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_not_a_number_agrees_with_nothing(number, depth, dtype):
     """The top-1 of a row of NaN, which is a token like any other, counted as agreement at that depth."""
-    hidden_LRD = torch.tensor([[[float("nan"), 0.0, 0.0]], [[1.0, 0.0, 0.0]]])
+    hidden_LRD = torch.zeros(2, 1, 300, dtype=dtype)
+    hidden_LRD[:, 0, 0] = 1
+    hidden_LRD[depth, 0, 0 if number != -float("inf") else 299] = number
     model = SimpleNamespace(adapter=SimpleNamespace(readout=lambda hidden_RD: hidden_RD))
     stretch = collect_module._Stretch(ids=[0, 0], first_row=0, turn=0)
     with pytest.raises(collect_module._SampleFailedError, match="not finite, turn 1"):

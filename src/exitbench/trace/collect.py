@@ -239,15 +239,15 @@ def _decisions(loaded: LoadedModel, hidden_LRD: torch.Tensor, stretch: _Stretch)
     depth was read out and is not finite: it never counts as agreeing. A depth that need not be read out to decide is
     not seen. Which depth and position it was is not known.
     """
-    finite: list[torch.Tensor] = []
+    extremes: list[torch.Tensor] = []  # no number between two that are finite is not; a NaN is both
 
     def watched(hidden_RD: torch.Tensor) -> torch.Tensor:
         logits = loaded.adapter.readout(hidden_RD)
-        finite.append(logits.isfinite().all())
+        extremes.extend(torch.aminmax(logits))
         return logits
 
     decided = decisions(hidden_LRD, watched)
-    if not all(map(bool, finite)):
+    if not torch.stack(extremes).isfinite().all():
         raise _SampleFailedError(f"logits are not finite, turn {stretch.turn + 1}; trace without --fast to see where")
     return decided
 
