@@ -14,8 +14,9 @@ import torch
 
 from common import documents, print_result
 from exitbench.models.load import load
-from exitbench.score.decided import decision_depths, remaining_costs
+from exitbench.score.decided import remaining_costs
 from exitbench.signals import compute_signals
+from exitbench.trace.decision import decision_depths
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 

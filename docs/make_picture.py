@@ -9,7 +9,6 @@ from pathlib import Path
 import altair as alt
 import numpy as np
 
-from exitbench.score.decided import decision_depths
 from exitbench.trace.store import read_trace
 from exitbench.trace.table import Trace
 
@@ -18,7 +17,7 @@ def rows_of(trace: Trace, sample_id: str, num_tokens: int) -> list[dict[str, obj
     """One record a (token, depth) of the beginning of a sample's answer."""
     index = next(i for i, sample in enumerate(trace.samples) if sample.id == sample_id)
     rows = np.flatnonzero(trace.sample_index == index)[:num_tokens]
-    top1, decided = trace.signals["top1_id"][rows], decision_depths(trace.signals["top1_id"])[rows]
+    top1, decided = trace.signals["top1_id"][rows], trace.decision_depth[rows]
     records: list[dict[str, object]] = []
     for i, row in enumerate(rows):
         text = trace.token_strings[int(trace.target_id[row])].replace("\n", "\\n")

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from exitbench.models.shape import BlockShape, ModelShape, ParameterCount
 from exitbench.models.tiny import tiny_config
 from exitbench.models.toy import byte_tokenizer
+from exitbench.trace.decision import decision_depths
 from exitbench.trace.manifest import Manifest, ModelIdentity, Settings, WorkloadIdentity
 from exitbench.trace.table import Failure, SampleInfo, Trace
 
@@ -64,6 +65,7 @@ def build_manifest(
     categories: dict[str, int] | None = None,
     model_name: str = "constructed",
     workload_name: str = "constructed",
+    fast: bool = False,
 ) -> Manifest:
     """A manifest of a model that never existed."""
     costs = block_costs if block_costs is not None else [1 / num_blocks] * num_blocks
@@ -89,6 +91,7 @@ def build_manifest(
             categories=categories,
         ),
         settings=Settings(
+            recorded="decisions" if fast else "signals",
             on=on,
             readout="logit",
             dtype="float32",
@@ -154,6 +157,7 @@ def build_trace(
     prompt_texts: Sequence[str] | None = None,
     model_name: str = "constructed",
     workload_name: str = "constructed",
+    fast: bool = False,
     seed: int = 0,
 ) -> Trace:
     """Construct a trace without a model.
@@ -173,6 +177,7 @@ def build_trace(
         prompt_texts: text of each sample's prompt.
         model_name: name in the manifest.
         workload_name: name in the manifest.
+        fast: record the decisions alone, no signals.
         seed: seed of the plausible values.
     """
     top1_id = np.asarray(top1, dtype=np.int32)
@@ -196,6 +201,7 @@ def build_trace(
             categories={name: list(categories).count(name) for name in dict.fromkeys(categories)},
             model_name=model_name,
             workload_name=workload_name,
+            fast=fast,
         ),
         samples=tuple(
             SampleInfo(
@@ -211,7 +217,9 @@ def build_trace(
         position=(np.arange(num_rows) - first_of_sample + 10).astype(np.int32),
         input_id=np.roll(targets, 1),
         target_id=targets,
-        signals=recorded,
+        final_id=top1_id[:, -1],
+        decision_depth=decision_depths(top1_id),
+        signals={} if fast else recorded,
         token_strings={int(index): f"t{index}" for index in ids} | (token_strings or {}),
     )
 

@@ -28,7 +28,7 @@ NUM_PROMPTS = 12
 OPTIONS_OF_A_TRACE = {
     *("--workload", "--on", "--limit", "--max-new-tokens", "--chat-template", "--no-chat-template", "--dtype"),
     *("--device", "--max-memory", "--attention", "--readout", "--revision", "--trust-remote-code", "--out", "--seed"),
-    *("--json", "--quiet"),
+    *("--fast", "--json", "--quiet"),
 }
 OPTIONS = {
     "run": OPTIONS_OF_A_TRACE,
@@ -143,6 +143,28 @@ def test_default_folder_is_named_after_model_and_workload(place, tmp_path):
     assert all(name.startswith("toy-prompts-limit=") for name in folders)
 
 
+def test_fast_run_has_the_same_ees_and_says_what_is_missing(place, tmp_path):
+    """A fast run that fails somewhere after tracing, differs from the full one, or hides what it did not measure."""
+    outcome = exitbench(*run_arguments(place), "--fast", "--out", tmp_path / "fast", "--json")
+    assert outcome.code == 0, outcome
+    fast, full = json.loads(outcome.out), json.loads((place / "stdout.json").read_text())
+    for name in ("ees", "ees_blocks", "decided", "batch", "generated_mismatch", "loop_share", "ees_without_loops"):
+        assert fast[name] == full[name], name
+    assert (fast["aes_1pct"], fast["aes_1pct_reason"]) == (None, "not recorded: traced with --fast")
+    printed = exitbench("score", tmp_path / "fast").out
+    assert "Traced with --fast" in printed
+    assert "EES*  " not in printed
+    assert exitbench("report", tmp_path / "fast", place / "finished", "--out", tmp_path / "both.html").code == 0
+
+
+def test_fast_and_full_do_not_mix(place, finished):
+    """Samples with and without signals in one trace."""
+    before = contents(finished)
+    outcome = exitbench(*run_arguments(place, "trace"), "--fast", "--out", finished / "trace")
+    assert_refused(outcome, "settings.recorded (signals there, decisions now)", "another --out")
+    assert contents(finished) == before
+
+
 def test_run_again_resumes_and_changes_nothing(place, finished):
     """A second run that traces anew, or scores differently."""
     before = contents(finished)
@@ -157,11 +179,11 @@ def test_interrupted_run_resumes_to_the_same_score(place, tmp_path):
     """Control-C that prints a traceback, or rows that depend on where a run was cut."""
     real, calls = collect._trace_sample, []
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **named):
         calls.append(arguments)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **named)
 
     with patch.object(collect, "_trace_sample", interrupted):
         outcome = exitbench(*run_arguments(place), "--out", tmp_path / "out")
@@ -495,8 +517,8 @@ def test_report_that_cannot_be_written_is_refused(place, tmp_path):
 def test_manifest_of_another_schema_is_refused(finished):
     """A trace of a later version read as if it were of this one."""
     manifest = finished / "trace" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"schema_version": 2', '"schema_version": 3'))
-    assert_refused(exitbench("score", finished), "schema version 3", "upgrade")
+    manifest.write_text(manifest.read_text().replace('"schema_version": 3', '"schema_version": 4'))
+    assert_refused(exitbench("score", finished), "schema version 4", "upgrade")
 
 
 def test_terminal_escapes_of_a_sample_id_stay_in_the_file(place, tmp_path):

@@ -17,13 +17,23 @@ from rich.table import Table
 from rich.text import Text
 
 from exitbench import __version__
-from exitbench.config import TraceOptions
 from exitbench.errors import ExitbenchError
+from exitbench.options import (
+    JsonOption,
+    LoadGroup,
+    ModelArgument,
+    QuietOption,
+    ReadoutOption,
+    ScoreSeedOption,
+    SkipCorruptOption,
+    TraceGroup,
+    WorkloadOption,
+    grouped,
+)
 from exitbench.plain import plain
 from exitbench.progress import Progressor
 
 if TYPE_CHECKING:
-    from exitbench.models.load import LoadedModel
     from exitbench.trace.table import Trace
 
 __all__ = ["app", "main"]
@@ -40,45 +50,6 @@ _UsageError: Any = typer.BadParameter.__base__
 _INTERRUPTED = 130
 _LIST_WIDTH = 120
 
-ModelArgument = Annotated[
-    str,
-    typer.Argument(
-        help="Short name, hub id, folder, GGUF file or pypi:PACKAGE==VERSION.", show_default="the demo model"
-    ),
-]
-WorkloadOption = Annotated[str, typer.Option(help="NAME, FILE (.jsonl, .txt) or hub:ID.")]
-OnOption = Annotated[
-    Literal["answers", "text"] | None,
-    typer.Option(help="Tokens counted: the model's own answers, or given text.", show_default="what the workload is"),
-]
-LimitOption = Annotated[int | None, typer.Option(help="Number of prompts, spread over the categories.")]
-NewTokensOption = Annotated[int, typer.Option(help="Longest answer, in tokens.")]
-ChatOption = Annotated[bool, typer.Option(help="Use the model's chat template where it has one.")]
-DtypeOption = Annotated[
-    Literal["float32", "bfloat16", "float16", "auto"],
-    typer.Option(help="auto is the checkpoint's own; float32 for GGUF."),
-]
-DeviceOption = Annotated[
-    str | None, typer.Option(help="torch device, or auto: GPUs, then memory, then disk.", show_default="cuda, else cpu")
-]
-MaxMemoryOption = Annotated[
-    str | None, typer.Option(help="With --device auto, e.g. cpu=8GiB,cuda:0=70GiB.", show_default="what is free")
-]
-AttentionOption = Annotated[str | None, typer.Option(help="Attention implementation, e.g. sdpa or eager.")]
-ReadoutOption = Annotated[Literal["logit"], typer.Option(help="How hidden states are read out.")]
-RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
-RemoteCodeOption = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
-]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of the folds.")]
-ScoreSeedOption = Annotated[
-    int | None,
-    typer.Option("--seed", min=0, help="Seed of the bootstrap and of the folds.", show_default="the trace's own"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars or messages.")]
-SkipCorruptOption = Annotated[bool, typer.Option("--skip-corrupt", help="Leave out parts that cannot be read.")]
-
 
 def _progress(quiet: bool) -> Progressor:
     return Progressor(None if quiet else _stderr)
@@ -92,15 +63,6 @@ def _print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _load(model: str, *, device: str | None, **options: Any) -> "LoadedModel":
-    """`load` with its own options, on a GPU where there is one and no device was named."""
-    import torch
-
-    from exitbench.models.load import load
-
-    return load(model, device=device or ("cuda" if torch.cuda.is_available() else "cpu"), **options)
-
-
 def _fail_if_samples_failed(*traces: "Trace | None") -> None:
     failures = [failure for trace in traces if trace for failure in trace.failures]
     if failures:
@@ -111,42 +73,26 @@ def _fail_if_samples_failed(*traces: "Trace | None") -> None:
 
 
 @app.command()
+@grouped
 def run(
     model: ModelArgument = "smollm2-135m-instruct",
     workload: WorkloadOption = "mini",
-    on: OnOption = None,
-    limit: LimitOption = None,
-    max_new_tokens: NewTokensOption = 32,
-    chat_template: ChatOption = True,
-    dtype: DtypeOption = "auto",
-    device: DeviceOption = None,
-    max_memory: MaxMemoryOption = None,
-    attention: AttentionOption = None,
+    *,
+    tracing: TraceGroup,
     readout: ReadoutOption = "logit",
-    revision: RevisionOption = None,
-    trust_remote_code: RemoteCodeOption = False,
+    loading: LoadGroup,
     out: Annotated[Path | None, typer.Option(help="Folder for all results.")] = None,
-    seed: SeedOption = 0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """The main job: trace a model on a workload, score it and write a report."""
-    options = TraceOptions(on=on, limit=limit, max_new_tokens=max_new_tokens, chat_template=chat_template, seed=seed)
+    options = tracing.options()
     from exitbench import api
     from exitbench.report import terminal_card
 
     progress = _progress(quiet)
     prompts = api.load_workload(workload)
-    loaded = _load(
-        model,
-        revision=revision,
-        dtype=dtype,
-        device=device,
-        max_memory=max_memory,
-        attention=attention,
-        trust_remote_code=trust_remote_code,
-        progress=progress,
-    )
+    loaded = loading.load(model, progress=progress)
     result = api.run(loaded, prompts, out=out, options=options, command=_command_line(), progress=progress)
     if as_json:
         _print_json(result.card.to_json())
@@ -157,41 +103,25 @@ def run(
 
 
 @app.command()
+@grouped
 def trace(
     model: ModelArgument,
     workload: WorkloadOption = "mini",
-    on: OnOption = None,
-    limit: LimitOption = None,
-    max_new_tokens: NewTokensOption = 32,
-    chat_template: ChatOption = True,
-    dtype: DtypeOption = "auto",
-    device: DeviceOption = None,
-    max_memory: MaxMemoryOption = None,
-    attention: AttentionOption = None,
+    *,
+    tracing: TraceGroup,
     readout: ReadoutOption = "logit",
-    revision: RevisionOption = None,
-    trust_remote_code: RemoteCodeOption = False,
+    loading: LoadGroup,
     out: Annotated[Path | None, typer.Option(help="Trace folder.")] = None,
-    seed: SeedOption = 0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Record a model's signals on a workload in a trace folder; run again to resume."""
-    options = TraceOptions(on=on, limit=limit, max_new_tokens=max_new_tokens, chat_template=chat_template, seed=seed)
+    options = tracing.options()
     from exitbench import api
 
     progress = _progress(quiet)
     prompts = api.load_workload(workload)
-    loaded = _load(
-        model,
-        revision=revision,
-        dtype=dtype,
-        device=device,
-        max_memory=max_memory,
-        attention=attention,
-        trust_remote_code=trust_remote_code,
-        progress=progress,
-    )
+    loaded = loading.load(model, progress=progress)
     folder = out or api.default_folder(loaded, prompts, options) / "trace"
     traced = api.trace(loaded, prompts, out=folder, options=options, command=_command_line(), progress=progress)
     summary = {
@@ -247,17 +177,14 @@ def report(
 
 
 @app.command()
+@grouped
 def check(
     model: Annotated[str | None, typer.Argument(help="As for trace.")] = None,
     all_types: Annotated[
         bool, typer.Option("--all", help="Every causal model type of transformers, as a tiny instance.")
     ] = False,
-    dtype: DtypeOption = "auto",
-    device: DeviceOption = None,
-    max_memory: MaxMemoryOption = None,
-    attention: AttentionOption = None,
-    revision: RevisionOption = None,
-    trust_remote_code: RemoteCodeOption = False,
+    *,
+    loading: LoadGroup,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -269,17 +196,7 @@ def check(
         return
     from exitbench.report.anatomy import anatomy_table, paths_table
 
-    loaded = _load(
-        model,
-        revision=revision,
-        dtype=dtype,
-        device=device,
-        max_memory=max_memory,
-        attention=attention,
-        trust_remote_code=trust_remote_code,
-        progress=_progress(quiet),
-        require=False,
-    )
+    loaded = loading.load(model, progress=_progress(quiet), require=False)
     paths, shape = asdict(loaded.adapter.paths), loaded.shape.model_dump(mode="json")
     checks = [{**asdict(result), "passed": result.passed} for result in loaded.checks]
     if as_json:

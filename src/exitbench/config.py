@@ -26,6 +26,8 @@ class TraceOptions:
     """Put prompts into the model's chat template where it has one."""
     generation_batch: int = 16
     """Prompts generated together; fixed, so that a resumed run generates the same answers."""
+    fast: bool = False
+    """Record only the final token and the depth at which it is decided, no signals."""
     seed: int = 0
     """Recorded in the trace; tracing itself draws nothing at random."""
 

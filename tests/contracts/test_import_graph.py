@@ -24,6 +24,7 @@ ORDER = (
     ("report",),
     ("api",),
     ("matrix",),
+    ("options",),
     ("cli",),
     ("__main__",),
 )
@@ -31,7 +32,7 @@ LEVEL = {package: level for level, packages in enumerate(ORDER) for package in p
 MODULES = sorted(SOURCE.rglob("*.py"))
 # What may be read where no model is: scoring and reports.
 WITHOUT_TORCH = (
-    *("exitbench", "exitbench.score", "exitbench.report", "exitbench.trace.store"),
+    *("exitbench", "exitbench.score", "exitbench.report", "exitbench.trace.store", "exitbench.options"),
     *("exitbench.models.shape", "exitbench.models.catalogue"),
 )
 

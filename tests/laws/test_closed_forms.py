@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from exitbench.models.toy import byte_tokenizer
-from exitbench.score.decided import decision_depths
 
 NUM_BLOCKS = 5
 YES, NO = 40, 30
@@ -39,7 +38,7 @@ def turning_llama(make_toy, silence):
 def test_every_token_decided_at_one_depth(depth, turning_llama, trace_of, card_of):
     """An end that cannot be reached: EES is 1 where nothing is needed and 0 where the last block decides all."""
     trace = trace_of(turning_llama(torch.full((VOCAB_SIZE,), float(depth))))
-    assert set(decision_depths(trace.signals["top1_id"])) == {depth}
+    assert set(trace.decision_depth) == {depth}
     card = card_of(trace)
     assert card.ees.value == pytest.approx(1 - depth / NUM_BLOCKS, abs=1e-12)
     assert card.decided.value == [float(d >= depth) for d in range(NUM_BLOCKS + 1)]
@@ -52,7 +51,7 @@ def test_ramp(dtype, on, turning_llama, trace_of, card_of):
     turns_at = torch.arange(VOCAB_SIZE) % (NUM_BLOCKS + 1)
     trace = trace_of(turning_llama(turns_at, dtype), on=on)
     expected = turns_at.numpy()[trace.input_id]
-    assert np.array_equal(decision_depths(trace.signals["top1_id"]), expected)
+    assert np.array_equal(trace.decision_depth, expected)
     if on == "text":
         assert set(expected) == set(range(NUM_BLOCKS + 1))
     assert card_of(trace).ees.value == pytest.approx(np.mean(1 - expected / NUM_BLOCKS), abs=1e-12)

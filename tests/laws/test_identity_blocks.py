@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from exitbench.models.toy import toy_model
-from exitbench.score.decided import decision_depths
 from families import DENSE
 
 NUM_BLOCKS = 4
@@ -15,12 +14,12 @@ def test_identity_tail(family, trace_of, toy_trace, card_of, silence):
     """A depth counted one too high or low, or a readout that sees more than the hidden state."""
     num_last = 2
     trace = trace_of(silence(toy_model(family, num_blocks=NUM_BLOCKS), num_last))
-    decided = decision_depths(trace.signals["top1_id"])
+    decided = trace.decision_depth
     assert decided.max() <= NUM_BLOCKS - num_last
     assert np.ptp(trace.signals["top1_prob"][:, NUM_BLOCKS - num_last :], axis=1).max() == 0
     assert card_of(trace).ees.value >= num_last / NUM_BLOCKS - 1e-12
     # The same model with its blocks at work is not decided by then, so the bound says something.
-    assert decision_depths(toy_trace(family).signals["top1_id"]).max() > NUM_BLOCKS - num_last
+    assert toy_trace(family).decision_depth.max() > NUM_BLOCKS - num_last
 
 
 @pytest.mark.parametrize("family", DENSE)

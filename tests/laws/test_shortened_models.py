@@ -8,7 +8,7 @@ import torch
 
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.toy import toy_model
-from exitbench.score.decided import decision_depths, first_match_depths
+from exitbench.score.decided import first_match_depths
 from families import DENSE
 
 
@@ -44,7 +44,7 @@ def test_first_match_is_an_upper_bound(family, toy_trace, card_of):
     """The two readings of "agrees" swapped. Blocks do change their minds here, so the bound is strict."""
     trace = toy_trace(family)
     top1_id = trace.signals["top1_id"]
-    assert np.all(first_match_depths(top1_id) <= decision_depths(top1_id))
+    assert np.all(first_match_depths(top1_id) <= trace.decision_depth)
     card = card_of(trace)
     assert card.ees_first_match.value > card.ees.value
 

@@ -70,6 +70,12 @@ def card(result) -> ScoreCard:
 
 
 @pytest.fixture(scope="session")
+def fast(make_trace, make_top1) -> Result:
+    """The same tokens as `result`, traced with --fast."""
+    return build_result(make_trace, make_top1, fast=True)
+
+
+@pytest.fixture(scope="session")
 def hostile(make_trace, make_top1) -> Result:
     """Every name and text that comes from outside is an attack on some medium."""
     ansi, rtl, rich = "\x1b[31mred\x1b]0;title\x07", "\u202etxet", "[red]x[/red]"

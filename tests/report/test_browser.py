@@ -86,6 +86,18 @@ def test_draws_every_chart_without_errors(show, result):
     assert errors(page) == []
 
 
+def test_fast_page_draws_and_shows_decisions(show, fast, result):
+    """A script that stops at the first thing a fast trace lacks."""
+    page = show(fast, result)
+    assert len(page.find_elements(By.CSS_SELECTOR, "#r0 .chart svg")) == 3
+    page.find_elements(By.CSS_SELECTOR, "#r0-explorer button.token")[5].click()
+    depth = fast.trace.decision_depth[5]
+    said = detail(page).text
+    assert f"Decided at depth {depth} of 12" in said or "Decided only by the last block" in said
+    assert not detail(page).find_elements(By.CSS_SELECTOR, "table")
+    assert errors(page) == []
+
+
 def test_fetches_nothing(show, result):
     """A font or library from the network: the page would tell others that it was opened."""
     page = show(result)

@@ -80,6 +80,19 @@ def test_terminal_card_in_ascii(card):
     assert "decided by depth 0 to 12:" in printed(card, encoding="ascii")
 
 
+def test_fast_card_in_text(fast):
+    """Tables of nulls, or a figure printed as missing twice over."""
+    markdown, terminal = unescaped(markdown_card(fast.card)), printed(fast.card)
+    for text in (markdown, terminal):
+        assert f"{fast.card.ees.value:.3f}" in text
+        assert " ".join(text.split()).count("Traced with --fast") == 1
+        assert "AES(" not in text
+        assert "First-match" not in text
+        assert "EAS (" not in text
+    assert "decided by depth 0 to 12:" in terminal
+    assert "### The paper's own score" not in markdown
+
+
 def test_small_and_text_cards_render(build):
     """A layout that needs every figure to exist."""
     few = build(num_prompts=3, on="text").card

@@ -5,12 +5,13 @@ import base64
 import numpy as np
 
 from exitbench.report.explorer import PROBABILITY_STEPS, explorer_payload
-from exitbench.score.decided import decision_depths, first_match_depths
+from exitbench.score.decided import first_match_depths
 
 
 def unpack(payload, name):
-    wide = payload["wide"] and name in {"top1", "target"}
-    return np.frombuffer(base64.b64decode(payload[name]), dtype="<u4" if wide else "<u2").astype(int)
+    wide = payload["wide"] and name in {"top1", "target", "final"}
+    packed = payload[name] if name in payload else payload["by_depth"][name]
+    return np.frombuffer(base64.b64decode(packed), dtype="<u4" if wide else "<u2").astype(int)
 
 
 def strings(payload, name):
@@ -24,7 +25,8 @@ def test_payload_says_what_the_trace_says(result):
     shown = {index: text.replace("\n", "\u23ce") for index, text in trace.token_strings.items()}
     assert strings(payload, "top1") == [shown[i] for i in trace.signals["top1_id"].ravel()]
     assert strings(payload, "target") == [shown[i] for i in trace.target_id]
-    np.testing.assert_array_equal(unpack(payload, "decided"), decision_depths(trace.signals["top1_id"]))
+    assert strings(payload, "final") == [shown[i] for i in trace.final_id]
+    np.testing.assert_array_equal(unpack(payload, "decided"), trace.decision_depth)
     np.testing.assert_array_equal(unpack(payload, "first"), first_match_depths(trace.signals["top1_id"]))
     probability = unpack(payload, "probability") / PROBABILITY_STEPS
     np.testing.assert_allclose(probability, trace.signals["top1_prob"].ravel(), atol=0.51 / PROBABILITY_STEPS)
@@ -42,6 +44,17 @@ def test_what_does_not_fit_is_left_out_evenly(result):
     assert set(categories) == {sample["category"] for sample in full["samples"]}
     assert [sample["id"] for sample in payload["samples"]] == [f"sample-{k}" for k in range(8)]
     assert strings(payload, "top1") == strings(full, "top1")[: 8 * 16 * 13]
+
+
+def test_fast_trace_shows_its_decisions_alone(fast):
+    """Depths without top-1 tokens shown as if they had some; or tokens without their decision."""
+    trace = fast.trace
+    payload = explorer_payload(trace, budget_bytes=10**7)
+    shown = {index: text.replace("\n", "\u23ce") for index, text in trace.token_strings.items()}
+    assert payload["by_depth"] is None
+    assert strings(payload, "target") == [shown[i] for i in trace.target_id]
+    assert strings(payload, "final") == [shown[i] for i in trace.final_id]
+    np.testing.assert_array_equal(unpack(payload, "decided"), trace.decision_depth)
 
 
 def test_failed_samples_are_not_offered(make_trace):

@@ -5,6 +5,7 @@ import pytest
 from exitbench.report.cautions import cautions
 from exitbench.report.figures import (
     Kind,
+    compared,
     headline,
     interval_text,
     second_screen,
@@ -48,6 +49,31 @@ def test_what_is_not_computed_says_why(card):
     missing = [line for line in (*headline(card), *second_screen(card)) if line.figure is None]
     assert {"NES", "Lossless projection", "AES_ltt", "MaxSkip"} <= {line.name for line in missing}
     assert all(line.reason and "not computed" not in line.reason for line in missing)
+
+
+def test_fast_card_shows_only_what_was_recorded(fast):
+    """A screenful of nulls around the one figure; or their absence without a word."""
+    shown = {line.name: line for line in (*headline(fast.card), *second_screen(fast.card))}
+    assert {"EES", "EES_blocks", "EES without loops", "Tokens in loops", "Differs from generated"} <= shown.keys()
+    assert not shown.keys() & {"EES*", "EES_null", "AES(1 %)", "Oracle(1 %)", "First-match EES", "EES_tv(0.1)"}
+    assert not any(name.startswith("EAS") for name in shown)
+    assert {name for name, line in shown.items() if line.figure is None} == {
+        *("NES", "Lossless projection", "AES_ltt", "MaxSkip", "EES_correct")
+    }
+    (said,) = (line for line in cautions(fast.card) if "--fast" in line)
+    assert "EES*, AES" in said
+    assert "trace without --fast" in said
+
+
+def test_comparison_has_the_columns_that_any_card_has(card, fast):
+    """Savings of one card under the name of another's; columns of nothing but nulls."""
+    names = ["EES", "EES*", "AES(1 %)", "AES(5 %)"]
+    for cards in ([card, fast.card], [fast.card, card]):
+        assert [[line.name for line in lines] for lines in compared(cards)] == [names, names]
+    fast_lines = compared([card, fast.card])[1]
+    assert [line.recorded for line in fast_lines] == [True, False, False, False]
+    assert [[line.name for line in lines] for lines in compared([fast.card] * 2)] == [["EES"], ["EES"]]
+    assert all("--fast" not in caution for caution in cautions(card))
 
 
 def test_kinds_of_saving_are_told_apart(card):

@@ -86,6 +86,28 @@ def test_several_results_are_compared_first(result, hostile, tmp_path):
     assert text.index('id="compare"') < text.index('id="r0"') < text.index('id="r1"')
 
 
+def test_fast_page_has_no_empty_places(fast, tmp_path):
+    """Charts without a curve, tables of nulls, or missing figures without a word on how to get them."""
+    text = write_report([fast], tmp_path / "fast.html").read_text(encoding="utf-8")
+    elements = Elements(text)
+    charts = [attributes["data-spec"] for _, attributes in elements.tags if "data-spec" in attributes]
+    assert charts == ["r0-decided", "r0-groups-0", "r0-groups-1"]
+    words = " ".join(" ".join(elements.words).split())
+    assert words.count("Traced with --fast") == 1
+    assert "not recorded" not in words.replace("(not recorded: traced with --fast)", "")
+    assert "How the prediction takes shape" not in words
+    assert 'id="r0-explorer"' in text
+
+
+def test_fast_beside_full(result, fast, tmp_path):
+    """A comparison that fails, or shows one's figures in the other's columns."""
+    text = write_report([fast, result], tmp_path / "two.html").read_text(encoding="utf-8")
+    table = text[text.index('id="compare"') : text.index('id="r0"')]
+    assert table.count("not recorded") == 3
+    assert table.count(f"{result.card.ees.value:.3f}") == 2
+    assert "<th>AES(1 %)</th>" in table
+
+
 def test_no_trace_no_explorer(result, tmp_path):
     """A page that fails, or shows an empty explorer, when only the card is at hand."""
     text = write_report([Result(result.card, None)], tmp_path / "card.html").read_text(encoding="utf-8")

@@ -12,9 +12,11 @@ import pytest
 from exitbench.errors import TraceError
 from exitbench.models.catalogue import ModelFacts, catalogue
 from exitbench.score import ScoreCard, score
+from exitbench.score.scorecard import NOT_RECORDED
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
 DRAWS = 100
+AES_PARTS = ("", "_disagreement", "_oracle", "_detectability", "_thresholds")
 
 
 def figures(card):
@@ -217,7 +219,9 @@ def test_ees_without_loops(make_trace, make_top1):
 
 def test_all_tokens_in_loops_is_null(make_trace, monkeypatch):
     """An average over no tokens published as 0."""
-    monkeypatch.setattr("exitbench.score.assemble.looped_tokens", lambda trace: np.ones(trace.num_tokens, dtype=bool))
+    monkeypatch.setattr(
+        "exitbench.score.from_decisions.looped_tokens", lambda trace: np.ones(trace.num_tokens, dtype=bool)
+    )
     card = score(make_trace([[1, 1]] * 12), draws=DRAWS)
     assert card.ees_without_loops is None
     assert card.reasons["ees_without_loops"] == "every token lies in a loop"
@@ -286,6 +290,36 @@ def test_a_missing_signal_is_named(typical_trace):
     lacking = type(typical_trace)(**{**vars(typical_trace), "signals": signals})
     with pytest.raises(TraceError, match="tv_final"):
         score(lacking)
+
+
+def test_fast_trace_has_what_needs_no_signals(make_trace, make_top1):
+    """A null without its reason, a 0 in place of a null, or another figure than the full trace has."""
+    top1, options = make_top1(np.arange(60) % 5, 4), {"prompts": np.repeat(np.arange(12), 5)}
+    for on in ("answers", "text"):
+        full = score(make_trace(top1, on=on, **options), draws=DRAWS).to_json()
+        fast = score(make_trace(top1, on=on, fast=True, **options), draws=DRAWS).to_json()
+        same = ("ees", "ees_blocks", "decided", "batch", "n_tokens", "n_prompts")
+        of_mode = ("ees_correct", "generated_mismatch", "loop_share", "ees_without_loops")
+        for name in (*same, *of_mode):
+            assert fast[name] == full[name], name
+        unrecorded = {name.removesuffix("_reason") for name, said in fast.items() if said == NOT_RECORDED}
+        nulls = {name for name, value in fast.items() if value is None}
+        assert nulls == unrecorded | {name for name, value in full.items() if value is None}
+        assert unrecorded == {
+            *("ees_null", "ees_star", "ees_first_match", "ees_tv_10", "ees_tv_30", "eas", "frontier"),
+            *("agreement", "entropy", "loss", "accuracy"),
+            *(f"aes_{eps}pct{part}" for eps in (1, 5) for part in AES_PARTS),
+        }
+        chat = fast["categories"]["chat"]
+        assert (chat["ees"], chat["ees_first_match"]) == (full["categories"]["chat"]["ees"], None)
+        assert "not known (not recorded: traced with --fast)" in fast["verdict"]
+
+
+def test_fast_card_survives_json(make_trace, make_top1):
+    """A missing curve or list that cannot be read back."""
+    card = score(make_trace(make_top1([0, 1, 2] * 4, 3), fast=True), draws=DRAWS)
+    assert ScoreCard.from_json(json.loads(json.dumps(card.to_json(), allow_nan=False))) == card
+    assert card.settings.recorded == "decisions"
 
 
 def test_scoring_needs_no_torch():

@@ -1,4 +1,4 @@
-"""Decision depths: closed forms, and laws over random top-1 ids."""
+"""Depths at which tokens are settled, and what they save: closed forms, and laws over random top-1 ids."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from exitbench.score.decided import (
-    decision_depths,
-    final_run,
-    first_match_depths,
-    remaining_costs,
-    settled_from,
-    tv_depths,
-)
+from exitbench.score.decided import final_run, first_match_depths, remaining_costs, tv_depths
+from exitbench.trace.decision import decision_depths
 
 top1_ids = hnp.arrays(np.int32, st.tuples(st.integers(1, 12), st.integers(2, 7)), elements=st.integers(0, 2))
 
@@ -23,25 +17,12 @@ def ees(top1_id):
     return remaining_costs([1 / num_blocks] * num_blocks)[decision_depths(top1_id)].mean()
 
 
-def slow_decision_depth(row):
-    depth = len(row) - 1
-    while depth > 0 and row[depth - 1] == row[-1]:
-        depth -= 1
-    return depth
-
-
 def test_remaining_costs_end_at_exactly_zero():
     """A rounding residue at depth L would credit savings to tokens that never leave."""
     rho = remaining_costs([0.1] * 10)
     assert rho[-1] == 0.0
     assert rho[0] == pytest.approx(1)
     np.testing.assert_allclose(rho, 1 - np.arange(11) / 10, atol=1e-12)
-
-
-@given(top1_ids)
-def test_decision_depth_equals_the_obvious_loop(top1_id):
-    """An off-by-one in the reversed accumulation."""
-    assert decision_depths(top1_id).tolist() == [slow_decision_depth(row) for row in top1_id.tolist()]
 
 
 @given(top1_ids)
@@ -129,8 +110,3 @@ def test_final_run_of_a_single_block():
     """A model of one block has one depth below the last."""
     before, start = final_run(np.array([[7, 8]]))
     assert (before.tolist(), start.tolist()) == ([7], [0])
-
-
-def test_settled_from_where_nothing_holds():
-    """A condition false at the last depth must not look settled."""
-    assert settled_from(np.array([[True, False], [False, True]])).tolist() == [2, 1]

@@ -10,7 +10,7 @@ def figure(value):
 
 def say(ees, aes, met=0.004):
     named = {"ees": ees, "aes_1pct": aes, "aes_1pct_disagreement": met}
-    return verdict({name: figure(value) for name, value in named.items()})
+    return verdict({name: figure(value) for name, value in named.items()}, {"aes_1pct": "too few prompts"})
 
 
 def test_plain_case():
@@ -31,7 +31,7 @@ def test_says_when_it_does_not_pay():
 def test_missing_is_not_zero():
     """An AES that could not be computed read as 0 %."""
     sentence = say(0.12, None, None)
-    assert "not known" in sentence
+    assert "not known (too few prompts)" in sentence
     assert "0 %" not in sentence
 
 

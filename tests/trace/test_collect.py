@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from exitbench.trace import collect as collect_module
 from exitbench.trace.collect import collect
 from exitbench.trace.store import read_trace
 from exitbench.workloads import Sample, Workload
+
+FAST = TraceOptions(max_new_tokens=6, generation_batch=2, fast=True)
 
 
 def _traced(loaded, workload, folder, options=None):
@@ -296,6 +299,29 @@ def test_non_finite_logits_fail_their_sample_alone(tmp_path):
     assert json.loads((folder / "failed-00001.json").read_text())["sample_id"] == "s1"
 
 
+def test_non_finite_logits_fail_a_fast_sample_too(tmp_path):
+    """A NaN taken for the most probable token, and the sample for one that is decided early."""
+    trace = _traced(_poisoned(tmp_path / "model"), _with_letter(1), tmp_path / "trace", FAST)
+    assert [(f.sample_id, f.reason) for f in trace.failures] == [
+        ("s1", "logits are not finite, turn 1; trace without --fast to see where")
+    ]
+    assert sorted(set(trace.sample_index)) == [0, 2, 3]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_not_a_number_agrees_with_nothing(number, depth, dtype):
+    """The top-1 of a row of NaN, which is a token like any other, counted as agreement at that depth."""
+    hidden_LRD = torch.zeros(2, 1, 300, dtype=dtype)
+    hidden_LRD[:, 0, 0] = 1
+    hidden_LRD[depth, 0, 0 if number != -float("inf") else 299] = number
+    model = SimpleNamespace(adapter=SimpleNamespace(readout=lambda hidden_RD: hidden_RD))
+    stretch = collect_module._Stretch(ids=[0, 0], first_row=0, turn=0)
+    with pytest.raises(collect_module._SampleFailedError, match="not finite, turn 1"):
+        collect_module._decisions(model, hidden_LRD, stretch)
+
+
 def test_failed_samples_are_tried_again(tmp_path, contents, monkeypatch):
     """A failure kept for ever although its cause is gone, or lost on the second run."""
     model, folder = _poisoned(tmp_path / "model"), tmp_path / "trace"
@@ -331,11 +357,11 @@ def test_resumed_run_ends_with_the_same_bytes(
     calls = []
     real = collect_module._trace_sample
 
-    def stop(*args):
+    def stop(*args, **named):
         calls.append(0)
         if len(calls) > after:
             raise _StoppedError
-        return real(*args)
+        return real(*args, **named)
 
     folder = tmp_path / "trace"
     with monkeypatch.context() as patch:
@@ -349,11 +375,40 @@ def test_resumed_run_ends_with_the_same_bytes(
     assert contents(folder) == contents(finished)
 
 
+def test_fast_trace_holds_the_same_decisions(loaded, prompts, finished, tmp_path):
+    """Answers, rows or depths that depend on how much is recorded of them; signals nobody asked for."""
+    full, fast = read_trace(finished), _traced(loaded, prompts, tmp_path / "trace", FAST)
+    for name in ("sample_index", "turn", "position", "input_id", "target_id", "final_id", "decision_depth"):
+        assert np.array_equal(getattr(fast, name), getattr(full, name)), name
+        assert getattr(fast, name).dtype == getattr(full, name).dtype, name
+    assert fast.signals == {}
+    assert fast.manifest.settings == full.manifest.settings.model_copy(update={"recorded": "decisions"})
+    assert fast.token_strings.keys() == {*fast.input_id.tolist(), *fast.target_id.tolist(), *fast.final_id.tolist()}
+
+
+def test_fast_trace_resumes(loaded, prompts, contents, tmp_path):
+    """A fast trace that cannot be finished, or ends with other rows."""
+    whole, folder = tmp_path / "whole", tmp_path / "trace"
+    _traced(loaded, prompts, whole, FAST)
+    shutil.copytree(whole, folder)
+    for name in ("part-00001.parquet", "part-00004.parquet", "tokens.parquet"):
+        (folder / name).unlink()
+    _traced(loaded, prompts, folder, FAST)
+    assert contents(folder) == contents(whole)
+
+
+def test_full_into_a_fast_folder_is_refused(loaded, prompts, options, tmp_path):
+    """Samples with and without signals in one trace."""
+    _traced(loaded, prompts, tmp_path / "trace", FAST)
+    with pytest.raises(TraceError, match=r"settings\.recorded \(decisions there, signals now\)"):
+        collect(loaded, prompts, tmp_path / "trace", options=options)
+
+
 def test_finished_trace_is_not_traced_again(loaded, prompts, options, copied, contents, monkeypatch):
     """A second run that costs as much as the first, or that changes something."""
     before = contents(copied)
 
-    def never(*args):
+    def never(*args, **named):
         raise AssertionError("traced again")
 
     monkeypatch.setattr(collect_module, "_trace_sample", never)
@@ -403,6 +458,7 @@ def test_full_disk(loaded, prompts, options, finished, contents, tmp_path, monke
         ({"chat_template": False}, "settings.chat_template (True there, False now)"),
         ({"limit": 4}, "settings.limit (None there, 4 now)"),
         ({"seed": 1}, "settings.seed (0 there, 1 now)"),
+        ({"fast": True}, "settings.recorded (signals there, decisions now)"),
         ({"on": "text"}, "settings.chat_template (True there, False now); settings.document_tokens"),
     ],
 )

@@ -48,6 +48,7 @@ def test_manifest_older_than_facts(manifest):
         ("model", "config_sha256", "f" * 64),
         ("model", "revision", "main"),
         ("workload", "sha256", "f" * 64),
+        ("settings", "recorded", "decisions"),
         ("settings", "dtype", "bfloat16"),
         ("settings", "output_dtype", "bfloat16"),
         ("settings", "attention", "eager"),

@@ -28,12 +28,14 @@ def _rows(num_rows=3, num_blocks=2, *, entropy=None):
         position=np.arange(10, 10 + num_rows, dtype=np.int32),
         input_id=np.arange(num_rows, dtype=np.int32),
         target_id=np.arange(1, num_rows + 1, dtype=np.int32),
+        final_id=ids[:, -1],
+        decision_depth=np.full(num_rows, num_blocks, np.int32),
         signals={"top1_id": ids, "entropy": entropy, "hidden_cosine_prev": cosine},
     )
 
 
 def _assert_same(got, want):
-    for name in ("turn", "position", "input_id", "target_id"):
+    for name in ("turn", "position", "input_id", "target_id", "final_id", "decision_depth"):
         assert np.array_equal(getattr(got, name), getattr(want, name)), name
         assert getattr(got, name).dtype == getattr(want, name).dtype, name
     assert list(got.signals) == list(want.signals)
@@ -70,11 +72,12 @@ def test_readable_without_exitbench(tmp_path):
     write_part(tmp_path / "part.parquet", SAMPLE, _rows())
     table = pq.read_table(tmp_path / "part.parquet")
     assert table.column_names == [
-        *("sample_id", "category", "turn", "position", "input_id", "target_id"),
+        *("sample_id", "category", "turn", "position", "input_id", "target_id", "final_id", "decision_depth"),
         *("top1_id", "entropy", "hidden_cosine_prev"),
     ]
     first = table.to_pylist()[0]
     assert first["sample_id"] == "s1"
+    assert (first["final_id"], first["decision_depth"]) == (2, 2)
     assert first["top1_id"] == [0, 1, 2]
     assert first["hidden_cosine_prev"] == [None, 0.5, 0.5]
     assert table.schema.field("top1_id").type == pa.list_(pa.int32())
@@ -127,6 +130,31 @@ def test_damaged_part_is_named(tmp_path, kind):
     with pytest.raises(CorruptTraceError, match=r"part-00003\.parquet cannot be read \(.+\); delete it") as said:
         read_part(path, SAMPLE, 2)
     assert "\n" not in str(said.value)
+
+
+def test_rows_without_signals_come_back(tmp_path):
+    """A fast trace that cannot be read, or that comes back with signals nobody recorded."""
+    path = tmp_path / "part.parquet"
+    rows = replace(_rows(), signals={}, decision_depth=np.array([0, 1, 2], np.int32))
+    write_part(path, SAMPLE, rows)
+    _assert_same(read_part(path, SAMPLE, 2), rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"final_id": np.zeros(3, np.int32)}, "final_id is not the last top1_id"),
+        ({"decision_depth": np.array([2, 1, 2], np.int32)}, "decision_depth is not that of top1_id"),
+        ({"decision_depth": np.array([2, 3, 2], np.int32), "signals": {}}, "decision_depth is not within 0 to 2"),
+        ({"decision_depth": np.array([-1, 2, 2], np.int32), "signals": {}}, "decision_depth is not within 0 to 2"),
+    ],
+)
+def test_decisions_that_contradict_are_refused(tmp_path, changes, said):
+    """EES of depths that are not those of the recorded ids, or of depths that the model does not have."""
+    path = tmp_path / "part.parquet"
+    write_part(path, SAMPLE, replace(_rows(), **changes))
+    with pytest.raises(CorruptTraceError, match=said):
+        read_part(path, SAMPLE, 2)
 
 
 def test_trace_of_another_depth_is_refused(tmp_path):

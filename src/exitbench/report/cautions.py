@@ -7,7 +7,10 @@ from exitbench.score.scorecard import ScoreCard
 
 __all__ = ["cautions"]
 
-
+_FAST = (
+    "Traced with --fast, which records only when each token is decided: for EES*, AES, first match, EES_tv, EAS, and "
+    "agreement, entropy, loss and accuracy by depth, trace without --fast (into another folder)."
+)
 _NO_SPEED = (
     "Blocks' work skipped is no speed: probes, the state of skipped blocks and the hardware's limits come off it."
 )
@@ -15,7 +18,8 @@ _NO_SPEED = (
 
 def cautions(card: ScoreCard) -> tuple[str, ...]:
     """Sentences to read with care, the gravest first."""
-    return (*_about_samples(card), *_about_tokens(card), _NO_SPEED)
+    fast = (_FAST,) if card.settings.recorded == "decisions" else ()
+    return (*_about_samples(card), *_about_tokens(card), _NO_SPEED, *fast)
 
 
 def _about_samples(card: ScoreCard) -> Iterator[str]:

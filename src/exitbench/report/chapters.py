@@ -28,12 +28,13 @@ class Chapter:
 
 
 def chapters(card: ScoreCard) -> tuple[Chapter, ...]:
-    """The chapters after the first screen, in reading order."""
-    return (
+    """The chapters after the first screen, in reading order; those of signals that were not recorded are left out."""
+    all_chapters = (
         Chapter(key="depth", heading="How the prediction takes shape", charts=_by_depth(card)),
-        Chapter(key="frontier", heading="What a confidence threshold attains", charts=(_frontier(card),)),
+        Chapter(key="frontier", heading="What a confidence threshold attains", charts=_frontier(card)),
         Chapter(key="groups", heading="By category and by batch size", charts=_groups(card)),
     )
+    return tuple(chapter for chapter in all_chapters if chapter.charts)
 
 
 def opening_chart(card: ScoreCard) -> Chart:
@@ -48,6 +49,9 @@ def opening_chart(card: ScoreCard) -> Chart:
 
 
 def _by_depth(card: ScoreCard) -> tuple[Chart, ...]:
+    agreement, entropy, loss, accuracy = card.agreement, card.entropy, card.loss, card.accuracy
+    if agreement is None or entropy is None or loss is None or accuracy is None:
+        return ()
     middle = card.shape.num_blocks // 2
     against = "the model's own answer" if card.target == "own answer" else "the text"
 
@@ -57,33 +61,35 @@ def _by_depth(card: ScoreCard) -> tuple[Chart, ...]:
 
     return (
         depth_chart(
-            card.agreement,
+            agreement,
             y_title="share of tokens",
-            title=f"Top-1 agrees with the full model: {spoken(card.agreement, _rounded)}",
+            title=f"Top-1 agrees with the full model: {spoken(agreement, _rounded)}",
             share=True,
         ),
         depth_chart(
-            card.entropy,
+            entropy,
             y_title="mean entropy (nats)",
-            title=f"Entropy of the prediction: {spoken(card.entropy, _nats)}",
+            title=f"Entropy of the prediction: {spoken(entropy, _nats)}",
         ),
         depth_chart(
-            _without_depth_zero(card.loss),
+            _without_depth_zero(loss),
             y_title="mean loss (nats)",
-            title=f"Loss against {against}: {spoken(card.loss, _nats)}",
+            title=f"Loss against {against}: {spoken(loss, _nats)}",
             note="From depth 1 on: depth 0 reads out the input token's own embedding.",
         ),
         depth_chart(
-            card.accuracy,
+            accuracy,
             y_title="share of tokens",
-            title=f"Accuracy against {against}: {spoken(card.accuracy, _rounded)}",
+            title=f"Accuracy against {against}: {spoken(accuracy, _rounded)}",
             note="Suitability says nothing of quality: read it beside loss and accuracy.",
             share=True,
         ),
     )
 
 
-def _frontier(card: ScoreCard) -> Chart:
+def _frontier(card: ScoreCard) -> tuple[Chart, ...]:
+    if card.frontier is None:
+        return ()
     marked = (
         ("AES(1 %)", card.aes_1pct, card.aes_1pct_disagreement),
         ("AES(5 %)", card.aes_5pct, card.aes_5pct_disagreement),
@@ -99,7 +105,7 @@ def _frontier(card: ScoreCard) -> Chart:
         title = f"Held to 1 % changed tokens, a plain confidence threshold skips {skipped} of the blocks' work"
         if all(threshold is None for threshold in card.aes_1pct_thresholds or [None]):
             title = "No confidence threshold keeps to 1 % changed tokens, so none of the blocks' work is skipped"
-    return frontier_chart(card.frontier, points=points, ceiling=card.ees, title=title)
+    return (frontier_chart(card.frontier, points=points, ceiling=card.ees, title=title),)
 
 
 def _without_depth_zero(curve: Curve) -> Curve:

@@ -1,7 +1,8 @@
 """The token explorer's data: a trace cut down to what the page shows, in compact arrays.
 
 Row t of a trace predicts `target_id`; the page shows that token, coloured by the row's decision depth, and on
-demand the top-1 token and its probability at each depth. Token ids become indices into a table of the
+demand the top-1 token and its probability at each depth; of a fast trace, which has neither, the decision
+alone. Token ids become indices into a table of the
 strings that occur, and arrays travel as base64 of little-endian integers, 5 to 8 bytes a (token, depth).
 Where a trace does not fit the budget, whole prompts are left out, evenly over the categories, and the page
 says so.
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exitbench.report.text import visible, visible_token
-from exitbench.score.decided import decision_depths, first_match_depths
+from exitbench.score.decided import first_match_depths
 from exitbench.trace.table import SampleInfo, Trace
 
 __all__ = ["PROBABILITY_STEPS", "explorer_payload"]
@@ -41,10 +42,18 @@ def explorer_payload(trace: Trace, *, budget_bytes: int) -> dict[str, Any]:
     traced = [index for index in range(len(trace.samples)) if num_rows[index]]
     chosen = _within_budget(trace, traced, num_rows, budget_bytes)
     rows = np.flatnonzero(np.isin(trace.sample_index, chosen))
-    top1_id = trace.signals["top1_id"][rows].astype(np.int64)
+    top1_id = trace.signals.get("top1_id", trace.final_id[:, None])[rows].astype(np.int64)
     ids, indices = np.unique(np.concatenate([top1_id.ravel(), trace.target_id[rows]]), return_inverse=True)
+    top1, target = indices[: top1_id.size].reshape(top1_id.shape), indices[top1_id.size :]
     index_type = "<u2" if len(ids) <= _MISSING else "<u4"
     starts = np.concatenate([[0], np.cumsum(num_rows[chosen])])
+    by_depth = None
+    if trace.signals:
+        by_depth = {
+            "top1": _packed(top1, index_type),
+            "probability": _packed(_quantised(trace.signals["top1_prob"][rows]), "<u2"),
+            "first": _packed(first_match_depths(top1), "<u2"),
+        }
     return {
         "num_blocks": trace.num_blocks,
         "on": trace.manifest.settings.on,
@@ -56,12 +65,11 @@ def explorer_payload(trace: Trace, *, budget_bytes: int) -> dict[str, Any]:
             for k, index in enumerate(chosen)
         ],
         "wide": index_type == "<u4",
-        "top1": _packed(indices[: top1_id.size], index_type),
-        "target": _packed(indices[top1_id.size :], index_type),
-        "probability": _packed(_quantised(trace.signals["top1_prob"][rows]), "<u2"),
-        "decided": _packed(decision_depths(top1_id), "<u2"),
-        "first": _packed(first_match_depths(top1_id), "<u2"),
+        "target": _packed(target, index_type),
+        "final": _packed(top1[:, -1], index_type),
+        "decided": _packed(trace.decision_depth[rows], "<u2"),
         "turn": _packed(trace.turn[rows], "<u2"),
+        "by_depth": by_depth,
     }
 
 
@@ -73,10 +81,11 @@ def _within_budget(trace: Trace, traced: list[int], num_rows: NDArray[np.int64],
         category = trace.samples[index].category
         queue.append((seen[category], index))
         seen[category] += 1
+    cells = trace.num_blocks + 1 if trace.signals else 1
     chosen, left = [], budget_bytes
     for _, index in sorted(queue):
         turns = _sample(trace.samples[index])["turns"]
-        left -= int(num_rows[index]) * (trace.num_blocks + 1) * _BYTES_PER_CELL
+        left -= int(num_rows[index]) * cells * _BYTES_PER_CELL
         left -= sum(len(turn.encode()) for turn in turns)
         if left < 0:
             break

@@ -5,13 +5,24 @@ meaning or a "not computed" is written once. Savings of different kinds never sh
 them apart.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from exitbench.score.figure import Figure
-from exitbench.score.scorecard import EasScore, ScoreCard
+from exitbench.score.scorecard import NOT_RECORDED, EasScore, ScoreCard
 
-__all__ = ["Kind", "Line", "headline", "interval_text", "percent", "second_screen", "subject", "value_text"]
+__all__ = [
+    "Kind",
+    "Line",
+    "compared",
+    "headline",
+    "interval_text",
+    "percent",
+    "second_screen",
+    "subject",
+    "value_text",
+]
 
 NOT_COMPUTED = "not computed"
 
@@ -41,6 +52,11 @@ class Line:
     """Why `figure` is None."""
     asides: tuple["Line", ...] = ()
     """Figures that must be read beside this one, e.g. the disagreement really met."""
+
+    @property
+    def recorded(self) -> bool:
+        """False where the trace lacks what the figure is made from: no layout but a comparison shows such a line."""
+        return self.reason != NOT_RECORDED
 
 
 def value_text(figure: Figure | None) -> str:
@@ -76,7 +92,18 @@ def subject(card: ScoreCard) -> str:
 
 
 def headline(card: ScoreCard) -> tuple[Line, ...]:
-    """The five headline numbers, those not computed included."""
+    """The headline numbers, those not computed included."""
+    return tuple(line for line in _headlines(card) if line.recorded)
+
+
+def compared(cards: Sequence[ScoreCard]) -> list[tuple[Line, ...]]:
+    """The headline savings of the blocks' work of each card, in columns; those that no card has are left out."""
+    rows = ([line for line in _headlines(card) if line.kind is Kind.BLOCKS] for card in cards)
+    columns = (column for column in zip(*rows, strict=True) if any(line.recorded for line in column))
+    return list(zip(*columns, strict=True))
+
+
+def _headlines(card: ScoreCard) -> tuple[Line, ...]:
     return (
         _line(
             card,
@@ -101,11 +128,12 @@ def headline(card: ScoreCard) -> tuple[Line, ...]:
 
 def second_screen(card: ScoreCard) -> tuple[Line, ...]:
     """Every other figure of the card."""
-    return (
+    lines = (
         *(_line(card, field, Kind.BLOCKS, name, meaning) for field, name, meaning in _MORE_SAVINGS),
         *(_line(card, field, Kind.TOKENS, name, meaning) for field, name, meaning in _MORE_SHARES),
-        *(_eas_line(score) for score in card.eas),
+        *(_eas_line(score) for score in card.eas or ()),
     )
+    return tuple(line for line in lines if line.recorded)
 
 
 def _attainable(card: ScoreCard, eps_percent: int) -> Line:

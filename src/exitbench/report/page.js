@@ -79,9 +79,13 @@
       const payload = read(root.dataset.payload);
       this.payload = payload;
       this.numBlocks = payload.num_blocks;
-      this.top1 = unpack(payload.top1, payload.wide);
-      this.target = unpack(payload.target, payload.wide);
-      for (const name of ["probability", "decided", "first", "turn"]) this[name] = unpack(payload[name], false);
+      for (const name of ["target", "final"]) this[name] = unpack(payload[name], payload.wide);
+      for (const name of ["decided", "turn"]) this[name] = unpack(payload[name], false);
+      this.byDepth = payload.by_depth && {
+        top1: unpack(payload.by_depth.top1, payload.wide),
+        probability: unpack(payload.by_depth.probability, false),
+        first: unpack(payload.by_depth.first, false),
+      };
       for (const name of ["category", "sample", "previous", "next", "legend", "conversation", "detail"]) {
         this[name + "Element"] = root.querySelector("." + name);
       }
@@ -190,7 +194,7 @@
       box.append(element("span", "role", role));
       for (const row of rows) {
         const text = this.payload.strings[this.target[row]];
-        const own = this.top1[(row + 1) * (this.numBlocks + 1) - 1] === this.target[row];
+        const own = this.final[row] === this.target[row];
         const token = element("button", `token b${this.bucket(this.decided[row])}${own ? "" : " other"}`, text);
         token.type = "button";
         token.tabIndex = -1;
@@ -214,13 +218,15 @@
       const panel = this.detailElement;
       panel.replaceChildren(...this.detail(Number(token.dataset.row)));
       // Where the panel is too small for all depths, the decision is what must be seen.
-      const line = panel.querySelector("tr.decided").getBoundingClientRect();
+      const decided = panel.querySelector("tr.decided");
+      if (!decided) return;
+      const line = decided.getBoundingClientRect();
       const frame = panel.getBoundingClientRect();
       panel.scrollTop = Math.max(0, panel.scrollTop + line.bottom - frame.top - 0.8 * panel.clientHeight);
     }
 
     detail(row) {
-      const { numBlocks, payload } = this;
+      const { numBlocks, payload, byDepth } = this;
       const decided = this.decided[row];
       const spare = numBlocks - decided;
       const chosen = element("p", "chosen");
@@ -228,15 +234,15 @@
       const found = spare === 0
         ? `Decided only by the last block, depth ${numBlocks}: nothing to skip.`
         : `Decided at depth ${decided} of ${numBlocks}: ${spare} ${spare === 1 ? "block" : "blocks"} to spare.`;
-      const parts = [chosen, element("p", "", `${found} First match at depth ${this.first[row]}.`)];
-      const final = this.top1[(row + 1) * (numBlocks + 1) - 1];
+      const parts = [chosen, element("p", "", byDepth ? `${found} First match at depth ${byDepth.first[row]}.` : found)];
+      const final = this.final[row];
       if (final !== this.target[row]) {
         const text = payload.on === "text" ? "The full model itself predicts " : "In the parallel pass the full model predicts ";
         const note = element("p", "", text);
         note.append(element("b", "", this.shown(final)), "; depths are about that token.");
         parts.push(note);
       }
-      parts.push(this.depthTable(row));
+      if (byDepth) parts.push(this.depthTable(row));
       return parts;
     }
 
@@ -258,12 +264,13 @@
       line.classList.toggle("settled", depth >= this.decided[row]);
       line.classList.toggle("decided", depth === this.decided[row]);
       const probability = element("td");
-      const steps = this.probability[cell];
+      const { top1, probability: probabilities, first } = this.byDepth;
+      const steps = probabilities[cell];
       const bar = element("span", "bar");
       bar.style.width = steps === MISSING ? "0" : `${(3.5 * steps) / PROBABILITY_STEPS}em`;
       probability.append(bar, percent(steps));
-      const sign = depth === this.decided[row] ? "decided" : depth === this.first[row] ? "first match" : "";
-      const guess = element("td", "guess", this.shown(this.top1[cell]));
+      const sign = depth === this.decided[row] ? "decided" : depth === first[row] ? "first match" : "";
+      const guess = element("td", "guess", this.shown(top1[cell]));
       line.append(element("th", "", `${depth}`), guess, probability, element("td", "sign", sign));
       return line;
     }

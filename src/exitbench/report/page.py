@@ -105,6 +105,7 @@ def _render(sections: list[_Section]) -> str:
     }
     return environment.from_string(_asset("page.html.j2")).render(
         sections=sections,
+        comparison=list(zip(sections, figures.compared([section.card for section in sections]), strict=True)),
         glossary=GLOSSARY,
         css=Markup(_asset("page.css")),  # noqa: S704 -- our own files, as are the scripts
         scripts=[Markup(script) for script in scripts],  # noqa: S704

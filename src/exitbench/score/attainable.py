@@ -34,7 +34,7 @@ from exitbench.score.bootstrap import (
     ratio,
     ratio_of_sums,
 )
-from exitbench.score.decided import Ids
+from exitbench.trace.decision import Ids
 
 __all__ = [
     "NUM_FOLDS",

@@ -69,7 +69,7 @@ class Prompts:
             totals[rows[starts]] = np.add.reduceat(picked, starts, axis=0, dtype=np.float64)
         return totals
 
-    def depth_counts(self, depths: NDArray[np.int64], num_depths: int) -> Floats:
+    def depth_counts(self, depths: NDArray[np.integer[Any]], num_depths: int) -> Floats:
         """Return (P, num_depths) how many tokens of each prompt have each of `depths` (N,)."""
         cell = self.row_prompt * num_depths + depths
         counts = np.bincount(cell, minlength=self.num_prompts * num_depths)

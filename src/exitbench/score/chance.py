@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from exitbench.score.bootstrap import Bootstrap, Estimate, Prompts, ratio
-from exitbench.score.decided import Ids, final_run
+from exitbench.score.decided import final_run
+from exitbench.trace.decision import Ids
 
 __all__ = ["corrected_for_chance", "null_suitability"]
 

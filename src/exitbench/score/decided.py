@@ -1,8 +1,7 @@
-"""When a token's prediction is settled: one depth per token, under several readings of "settled".
+"""When a token's prediction is settled, under other readings of "settled" than the decision depth, and what that saves.
 
-Everything here is exact integer work on the recorded top-1 ids (rounding and ties were dealt with when they
-were recorded). Shapes: N tokens, L blocks; depth d = blocks executed, 0..L. Non-goals: averages and
-intervals.
+Everything here is exact work on recorded signals (rounding and ties were dealt with when they were recorded). Shapes:
+N tokens, L blocks; depth d = blocks executed, 0..L. Non-goals: averages and intervals.
 """
 
 from collections.abc import Sequence
@@ -11,18 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "Ids",
-    "decision_depths",
-    "final_run",
-    "first_match_depths",
-    "remaining_costs",
-    "settled_from",
-    "tv_depths",
-]
+from exitbench.trace.decision import Depths, Ids, settled_from
 
-Depths = NDArray[np.int64]
-Ids = NDArray[np.integer[Any]]
+__all__ = ["final_run", "first_match_depths", "remaining_costs", "tv_depths"]
 
 
 def remaining_costs(block_costs: Sequence[float]) -> NDArray[np.float64]:
@@ -40,31 +30,6 @@ def remaining_costs(block_costs: Sequence[float]) -> NDArray[np.float64]:
     return np.append(np.cumsum(costs[::-1])[::-1], 0.0)
 
 
-def settled_from(holds: NDArray[np.bool_]) -> Depths:
-    """Return the smallest depth from which a condition holds at every depth up to the last one.
-
-    Args:
-        holds: (N, D) whether the condition holds at each depth.
-
-    Returns:
-        (N,) first column of the last unbroken run of True; D where the last column is False.
-    """
-    trailing = np.logical_and.accumulate(holds[:, ::-1], axis=1).sum(axis=1)
-    return np.asarray(holds.shape[1] - trailing, dtype=np.int64)
-
-
-def decision_depths(top1_id: Ids) -> Depths:
-    """Return D_t: the smallest depth at and after which the top-1 token is always the final one.
-
-    Args:
-        top1_id: (N, L + 1) top-1 token by depth.
-
-    Returns:
-        (N,) depths, 0..L.
-    """
-    return settled_from(top1_id == top1_id[:, -1:])
-
-
 def first_match_depths(top1_id: Ids) -> Depths:
     """Return the first depth whose top-1 token is the final one, even if a later depth changes its mind.
 
@@ -74,7 +39,7 @@ def first_match_depths(top1_id: Ids) -> Depths:
     Returns:
         (N,) depths, 0..L; never later than the decision depth.
     """
-    return np.asarray(np.argmax(top1_id == top1_id[:, -1:], axis=1), dtype=np.int64)
+    return np.asarray(np.argmax(top1_id == top1_id[:, -1:], axis=1), dtype=np.int32)
 
 
 def tv_depths(tv_final: NDArray[np.floating[Any]], bound: float) -> Depths:

@@ -17,9 +17,11 @@ from exitbench.models.shape import ModelShape
 from exitbench.score.figure import Curve, Figure
 from exitbench.trace.manifest import ModelIdentity, Settings, WorkloadIdentity
 
-__all__ = ["CARD_VERSION", "CategoryScore", "EasScore", "Frontier", "ScoreCard"]
+__all__ = ["CARD_VERSION", "NOT_RECORDED", "CategoryScore", "EasScore", "Frontier", "ScoreCard"]
 
-CARD_VERSION = 1
+CARD_VERSION = 2
+NOT_RECORDED = "not recorded: traced with --fast"
+"""The reason of every figure that needs signals, on the card of a trace that has none."""
 _REASON = "_reason"
 
 
@@ -49,7 +51,10 @@ class Frontier(_Frozen):
 
 
 class CategoryScore(_Frozen):
-    """Suitability of one category of the workload; figures are None where no token of it was traced."""
+    """Suitability of one category of the workload.
+
+    Figures are None where no token of it was traced, and `ees_first_match` where no signals were recorded.
+    """
 
     n_tokens: int
     n_prompts: int
@@ -60,7 +65,11 @@ class CategoryScore(_Frozen):
 
 
 class ScoreCard(_Frozen):
-    """All figures of one trace. Shares and savings lie in 0..1; entropy and loss are in nats."""
+    """All figures of one trace. Shares and savings lie in 0..1; entropy and loss are in nats.
+
+    Of a trace made with --fast, only EES (as a whole, by blocks, by category, on part of the tokens), the shares of
+    tokens, and the decided and the batch curve are not None.
+    """
 
     schema_version: int = CARD_VERSION
     verdict: str
@@ -117,11 +126,11 @@ class ScoreCard(_Frozen):
     aes_ltt: Figure | None
     max_skip: Figure | None
 
-    ees_first_match: Figure
+    ees_first_match: Figure | None
     """Savings when leaving at the first depth that agrees, whatever later ones say: an upper bound."""
-    ees_tv_10: Figure
+    ees_tv_10: Figure | None
     """EES with "total variation to the final distribution below 0.1" in place of "top-1 agrees"."""
-    ees_tv_30: Figure
+    ees_tv_30: Figure | None
     ees_correct: Figure | None
     """EES over tokens that the full model gets right; on given text only."""
 
@@ -132,20 +141,20 @@ class ScoreCard(_Frozen):
     ees_without_loops: Figure | None
     """EES over the tokens outside such loops."""
 
-    eas: list[EasScore]
+    eas: list[EasScore] | None
 
     decided: Curve
     """F(d): share of tokens decided at depth d or earlier."""
-    agreement: Curve
+    agreement: Curve | None
     """Share of tokens whose top-1 at depth d is the final one."""
-    entropy: Curve
-    loss: Curve
+    entropy: Curve | None
+    loss: Curve | None
     """Mean negative log-probability of the target by depth."""
-    accuracy: Curve
+    accuracy: Curve | None
     """Share of tokens whose top-1 at depth d is the target."""
     batch: Curve
     """EES of rows in lockstep, by batch size."""
-    frontier: Frontier
+    frontier: Frontier | None
     categories: dict[str, CategoryScore]
 
     reasons: dict[str, str]

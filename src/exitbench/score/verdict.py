@@ -10,11 +10,12 @@ _NEGLIGIBLE = 0.005
 """Savings that print as 0 % cannot pay for any probe."""
 
 
-def verdict(figures: Mapping[str, Figure | None]) -> str:
+def verdict(figures: Mapping[str, Figure | None], reasons: Mapping[str, str]) -> str:
     """Say what the figures mean.
 
     Args:
         figures: the card's figures by field name; reads `ees`, `aes_1pct` and `aes_1pct_disagreement`.
+        reasons: why a figure is None, by field name.
     """
     ees, aes = _value(figures["ees"]), _value(figures["aes_1pct"])
     assert ees is not None
@@ -22,7 +23,7 @@ def verdict(figures: Mapping[str, Figure | None]) -> str:
     if ees < _NEGLIGIBLE:
         return f"{skipped}; early exit has nothing to gain here."
     if aes is None:
-        return f"{skipped}; what a plain confidence threshold attains is not known (too few prompts)."
+        return f"{skipped}; what a plain confidence threshold attains is not known ({reasons['aes_1pct']})."
     attained = f"a plain confidence threshold held to 1 % disagreement attains {_percent(aes)}"
     met = _value(figures["aes_1pct_disagreement"])
     if met is not None and met > 0.01:

@@ -12,7 +12,7 @@ import torch
 
 from exitbench.models.readout import LEAST_ROWS, Readout
 from exitbench.signals.compute import DEFAULT_MEMORY, MOST_ROWS
-from exitbench.signals.decision import Decisions
+from exitbench.signals.decision import Decisions, top_ids
 from exitbench.signals.native import native_reductions
 
 __all__ = ["LazyDecisions"]
@@ -35,6 +35,7 @@ class LazyDecisions:
         self._rows = max(LEAST_ROWS, min(MOST_ROWS, memory // (readout.vocab_size * readout.dtype.itemsize)))
         self._wins = torch.zeros(readout.vocab_size, dtype=torch.int64)
         """(V,) how often each token has beaten a final top-1."""
+        self._not_finite = 0
 
     def __call__(self, hidden_LRD: torch.Tensor) -> Decisions:
         """Decide the tokens of a stretch.
@@ -42,6 +43,7 @@ class LazyDecisions:
         Args:
             hidden_LRD: (L + 1, R, D) hidden states after 0..L blocks.
         """
+        self._not_finite = 0
         final = self._top_ids(self._readout.features(hidden_LRD[-1]))
         depth = torch.zeros_like(final)
         agreeing, high = torch.arange(len(final)), len(hidden_LRD) - 1
@@ -53,20 +55,20 @@ class LazyDecisions:
             ended = run < high - low
             depth[agreeing[ended]] = high - run[ended]
             agreeing, high = agreeing[~ended], low
-        return Decisions(final_id=final.int().numpy(), decision_depth=depth.int().numpy())
+        return Decisions(final_id=final.int().numpy(), decision_depth=depth.int().numpy(), not_finite=self._not_finite)
 
     def _agrees(self, hidden_KAD: torch.Tensor, final_A: torch.Tensor) -> torch.Tensor:
         """(K, A) whether the top-1 is the final one; False as well wherever a deeper one of the K depths disagrees."""
         features_NE = self._readout.features(hidden_KAD.flatten(0, 1))
         final_N = final_A.repeat(len(hidden_KAD))
-        agrees = torch.ones(len(final_N), dtype=torch.bool)
+        agrees = final_N >= 0
         if self._readout.picks_tokens:
-            shortlist = torch.cat([final_A, self._rivals()]).unique()
-            agrees = self._top_ids(features_NE, shortlist) == final_N
+            shortlist = torch.cat([final_A.clamp_min(0), self._rivals()]).unique()
+            agrees &= self._top_ids(features_NE, shortlist) == final_N
         in_question = agrees.view(len(hidden_KAD), -1).cummin(0).values.flatten().nonzero()[:, 0]
         top = self._top_ids(features_NE[in_question])
         won = top != final_N[in_question]
-        self._wins += torch.bincount(top[won].clamp_min(0), minlength=len(self._wins))
+        self._wins += torch.bincount(top[won & (top >= 0)], minlength=len(self._wins))
         agrees = torch.zeros_like(agrees).index_fill(0, in_question[~won], True)
         return agrees.view(len(hidden_KAD), -1)
 
@@ -83,11 +85,11 @@ class LazyDecisions:
             missing = max(0, LEAST_ROWS - len(chunk_NE))
             padded = torch.cat([chunk_NE, chunk_NE[:1].expand(missing, -1)])
             top = _top_ids(self._readout.logits(padded, shortlist))[: len(chunk_NE)].cpu()
-            found.append(top if shortlist is None else shortlist[top])
+            self._not_finite += int((top < 0).sum())
+            found.append(top if shortlist is None else torch.where(top < 0, top, shortlist[top]))
         return torch.cat(found)
 
 
 def _top_ids(logits: torch.Tensor) -> torch.Tensor:
-    """(N,) position of each row's largest logit, the lowest of those tied; NaN counts as larger than any number."""
     native = native_reductions(logits.dtype) if logits.device.type == "cpu" else None
-    return logits.float().argmax(-1) if native is None else native.top_ids(logits)
+    return top_ids(logits) if native is None else native.top_ids(logits)

@@ -55,7 +55,7 @@ class NativeReductions:
         self._library = library
 
     def top_ids(self, logits_RV: torch.Tensor) -> torch.Tensor:
-        """(R,) id of each row's largest logit, the lowest of those tied; -1 for a row with a NaN."""
+        """(R,) id of each row's largest logit, the lowest of those tied; -1 where that is NaN or infinite."""
         rows, vocab = logits_RV.shape
         logits, ids = logits_RV.contiguous(), torch.empty(rows, dtype=torch.int32)
 

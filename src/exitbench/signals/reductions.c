@@ -2,7 +2,7 @@
 
    Compiled once for each dtype of logits by native.py: with -DBFLOAT16, or without for float32. Logits are (rows, vocab),
    row-major. Work on entries is in float32; sums are float32 over BLOCK entries and double beyond. Ties go to the lowest
-   id. A row with a NaN has top id -1. */
+   id. A row with a NaN, or whose largest entry is infinite, has top id -1. */
 
 #include <math.h>
 #include <stdint.h>
@@ -88,7 +88,8 @@ static Top top_of_row(const logit *row, int64_t vocab, int32_t *id) {
         best.has_nan |= top.has_nan;
     }
     *id = NONE;
-    for (int64_t i = block_of_best; i < vocab && !best.has_nan; i++)
+    int is_finite = !best.has_nan && !isinf(best.first);
+    for (int64_t i = block_of_best; i < vocab && is_finite; i++)
         if (load(row + i) == best.first) { *id = (int32_t)i; break; }
     return best;
 }

@@ -3,16 +3,17 @@
 On answers, prompts are generated in fixed batches and every turn of a sample is then passed once through the model, on
 its own, so that a row depends neither on what else was in a batch nor on where a run was interrupted. Rows are the
 positions whose next token belongs to the model's answer, its end token included. On text, rows are all positions of a
-document that have a next token.
+document that have a next token. With `fast`, each row's decision is recorded and no signals.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from exitbench.config import Mode, TraceOptions
 from exitbench.env import environment_report, library_versions
@@ -23,6 +24,9 @@ from exitbench.models.placement import weights_wait_on
 from exitbench.models.strict import quiet_transformers
 from exitbench.progress import SILENT, Progressor
 from exitbench.signals import compute_signals
+from exitbench.signals.decision import Decisions
+from exitbench.signals.lazy import LazyDecisions
+from exitbench.trace.decision import decision_depths
 from exitbench.trace.generate import greedy_answers
 from exitbench.trace.lock import sole_writer
 from exitbench.trace.manifest import Manifest, ModelIdentity, Settings, WorkloadIdentity
@@ -82,7 +86,8 @@ def collect(
             advance(len(run.samples) - len(todo))
             for index in todo:
                 try:
-                    folder.write(index, _trace_sample(loaded, run.stretches(index, folder)))
+                    stretches = run.stretches(index, folder)
+                    folder.write(index, _trace_sample(loaded, stretches, fast=options.fast))
                 except _SampleFailedError as failure:
                     folder.write_failure(index, str(failure))
                 advance(1)
@@ -189,40 +194,57 @@ def _generation_batch(loaded: LoadedModel, options: TraceOptions) -> int:
     return options.generation_batch if loaded.can_pad else 1
 
 
-def _trace_sample(loaded: LoadedModel, stretches: Sequence[_Stretch]) -> Rows:
+def _trace_sample(loaded: LoadedModel, stretches: Sequence[_Stretch], *, fast: bool) -> Rows:
     """All rows of one sample, turn after turn."""
-    parts = [_trace_stretch(loaded, stretch) for stretch in stretches]
+    parts = [_trace_stretch(loaded, stretch, fast=fast) for stretch in stretches]
     return Rows(
         turn=np.concatenate([p.turn for p in parts]),
         position=np.concatenate([p.position for p in parts]),
         input_id=np.concatenate([p.input_id for p in parts]),
         target_id=np.concatenate([p.target_id for p in parts]),
+        final_id=np.concatenate([p.final_id for p in parts]),
+        decision_depth=np.concatenate([p.decision_depth for p in parts]),
         signals={name: np.concatenate([p.signals[name] for p in parts]) for name in parts[0].signals},
     )
 
 
-def _trace_stretch(loaded: LoadedModel, stretch: _Stretch) -> Rows:
+def _trace_stretch(loaded: LoadedModel, stretch: _Stretch, *, fast: bool) -> Rows:
     adapter = loaded.adapter
     ids = torch.tensor(stretch.ids, device=adapter.model.device)
     rows = slice(stretch.first_row, len(stretch.ids) - 1)
     hidden_LRD = adapter.capture(ids[None], rows)
     target = ids[rows.start + 1 :].to(hidden_LRD.device)
-    signals = compute_signals(hidden_LRD, target, loaded.readout)
-    finite = np.isfinite(signals["top1_prob"]) & np.isfinite(signals["entropy"])
-    if not finite.all():
-        row, depth = np.argwhere(~finite)[0]
-        raise _SampleFailedError(
-            f"logits are not finite at depth {depth}, position {rows.start + row}, turn {stretch.turn + 1} "
-            f"({(~finite).any(-1).sum()} of {len(finite)} tokens affected)"
-        )
+    if fast:
+        decided, signals = LazyDecisions(loaded.readout)(hidden_LRD), {}
+        if decided.not_finite:
+            raise _SampleFailedError(
+                f"logits are not finite, turn {stretch.turn + 1}; trace without --fast to see where"
+            )
+    else:
+        signals = compute_signals(hidden_LRD, target, loaded.readout)
+        _refuse_not_finite(signals, stretch)
+        top1_id = signals["top1_id"].astype(np.int32)
+        decided = Decisions(final_id=top1_id[:, -1], decision_depth=decision_depths(top1_id), not_finite=0)
     position = np.arange(rows.start, rows.stop, dtype=np.int32)
     return Rows(
         turn=np.full(len(position), stretch.turn, np.int16),
         position=position,
         input_id=ids[rows].cpu().numpy().astype(np.int32),
         target_id=target.cpu().numpy().astype(np.int32),
+        final_id=decided.final_id,
+        decision_depth=decided.decision_depth,
         signals=signals,
     )
+
+
+def _refuse_not_finite(signals: Mapping[str, NDArray[np.generic]], stretch: _Stretch) -> None:
+    finite = np.isfinite(signals["top1_prob"]) & np.isfinite(signals["entropy"])
+    if not finite.all():
+        row, depth = np.argwhere(~finite)[0]
+        raise _SampleFailedError(
+            f"logits are not finite at depth {depth}, position {stretch.first_row + row}, turn {stretch.turn + 1} "
+            f"({(~finite).any(-1).sum()} of {len(finite)} tokens affected)"
+        )
 
 
 def _manifest(loaded: LoadedModel, workload: Workload, options: TraceOptions, mode: Mode, command: str) -> Manifest:
@@ -248,6 +270,7 @@ def _manifest(loaded: LoadedModel, workload: Workload, options: TraceOptions, mo
             categories=workload.categories,
         ),
         settings=Settings(
+            recorded="decisions" if options.fast else "signals",
             on=mode,
             readout="logit",
             dtype=str(model.dtype).removeprefix("torch."),

@@ -14,7 +14,7 @@ from exitbench.models.shape import ModelShape
 
 __all__ = ["SCHEMA_VERSION", "Manifest", "ModelIdentity", "Settings", "WorkloadIdentity"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class _Frozen(BaseModel):
@@ -48,8 +48,10 @@ class WorkloadIdentity(_Frozen):
 
 
 class Settings(_Frozen):
-    """How the signals were recorded."""
+    """What was recorded, and how."""
 
+    recorded: Literal["signals", "decisions"]
+    """All signals at every depth, or only the final token and its decision depth (traced with --fast)."""
     on: Literal["answers", "text"]
     readout: str
     dtype: str

@@ -1,7 +1,8 @@
 """One part file: the rows of one sample, as Parquet with list columns over depth.
 
-Columns: sample_id, category, turn, position, input_id, target_id, then one list column a signal with L + 1 entries.
-Undefined entries (a cosine to the depth before depth 0) are null.
+Columns: sample_id, category, turn, position, input_id, target_id, final_id, decision_depth, then one list column a
+signal with L + 1 entries. Undefined entries (a cosine to the depth before depth 0) are null. A fast trace has no list
+columns.
 """
 
 from dataclasses import dataclass
@@ -16,11 +17,15 @@ from numpy.typing import NDArray
 
 from exitbench.errors import CorruptTraceError
 from exitbench.files import replacing
+from exitbench.trace.decision import decision_depths
 from exitbench.trace.table import SampleInfo
 
 __all__ = ["Rows", "read_part", "write_part"]
 
-_SCALARS = {"turn": np.int16, "position": np.int32, "input_id": np.int32, "target_id": np.int32}
+_SCALARS = {
+    "turn": np.int16,
+    **dict.fromkeys(("position", "input_id", "target_id", "final_id", "decision_depth"), np.int32),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,10 @@ class Rows:
     input_id: NDArray[np.int32]
     """(N,)"""
     target_id: NDArray[np.int32]
+    """(N,)"""
+    final_id: NDArray[np.int32]
+    """(N,)"""
+    decision_depth: NDArray[np.int32]
     """(N,)"""
     signals: dict[str, NDArray[np.generic]]
     """Name -> (N, L + 1)."""
@@ -64,8 +73,8 @@ def read_part(path: Path, sample: SampleInfo, num_blocks: int) -> Rows:
     """Read the part of one sample.
 
     Raises:
-        CorruptTraceError: not readable as Parquet, no rows or those of another sample, a column missing, or lists of
-            another length than L + 1.
+        CorruptTraceError: not readable as Parquet, no rows or those of another sample, a column missing, lists of
+            another length than L + 1, or decisions that are not those of the recorded top-1 ids.
     """
     try:
         # Only `read_table` on an open file keeps pyarrow from treating the folder's name as partition keys.
@@ -86,7 +95,20 @@ def read_part(path: Path, sample: SampleInfo, num_blocks: int) -> Rows:
                     raise ValueError(f"{name} has lists of other lengths than {num_blocks + 1}")
                 flat = pc.list_flatten(table.column(name)).to_numpy()
                 signals[name] = flat.reshape(table.num_rows, num_blocks + 1)
+        rows = Rows(**scalars, signals=signals)
+        _refuse_contradictions(rows, num_blocks)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptTraceError(f"{path} cannot be read ({reason}); delete it and run the trace again") from error
-    return Rows(**scalars, signals=signals)
+    return rows
+
+
+def _refuse_contradictions(rows: Rows, num_blocks: int) -> None:
+    if rows.decision_depth.min() < 0 or rows.decision_depth.max() > num_blocks:
+        raise ValueError(f"decision_depth is not within 0 to {num_blocks}")
+    if "top1_id" in rows.signals:
+        top1_id: NDArray[Any] = rows.signals["top1_id"]
+        if np.any(rows.final_id != top1_id[:, -1]):
+            raise ValueError("final_id is not the last top1_id throughout")
+        if np.any(rows.decision_depth != decision_depths(top1_id)):
+            raise ValueError("decision_depth is not that of top1_id throughout")

