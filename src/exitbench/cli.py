@@ -52,6 +52,9 @@ OnOption = Annotated[
     typer.Option(help="Tokens counted: the model's own answers, or given text.", show_default="what the workload is"),
 ]
 LimitOption = Annotated[int | None, typer.Option(help="Number of prompts, spread over the categories.")]
+PrecisionOption = Annotated[
+    float | None, typer.Option(help="Half-width of EES's interval to stop at.", show_default="all prompts are used")
+]
 NewTokensOption = Annotated[int, typer.Option(help="Longest answer, in tokens.")]
 ChatOption = Annotated[bool, typer.Option(help="Use the model's chat template where it has one.")]
 DtypeOption = Annotated[
@@ -116,6 +119,7 @@ def run(
     workload: WorkloadOption = "mini",
     on: OnOption = None,
     limit: LimitOption = None,
+    precision: PrecisionOption = None,
     max_new_tokens: NewTokensOption = 32,
     chat_template: ChatOption = True,
     dtype: DtypeOption = "auto",
@@ -131,7 +135,9 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """The main job: trace a model on a workload, score it and write a report."""
-    options = TraceOptions(on=on, limit=limit, max_new_tokens=max_new_tokens, chat_template=chat_template, seed=seed)
+    options = TraceOptions(
+        on=on, limit=limit, precision=precision, max_new_tokens=max_new_tokens, chat_template=chat_template, seed=seed
+    )
     from exitbench import api
     from exitbench.report import terminal_card
 

@@ -20,7 +20,7 @@ from exitbench.score.attainable import (
     oracle,
     threshold_totals,
 )
-from exitbench.score.bootstrap import MIN_PROMPTS, Bootstrap, Estimate, Prompts, draw_weights, ratio
+from exitbench.score.bootstrap import LEVEL, MIN_PROMPTS, Bootstrap, Estimate, Prompts, draw_weights, ratio, strata
 from exitbench.score.chance import corrected_for_chance, null_suitability
 from exitbench.score.decided import decision_depths, first_match_depths, remaining_costs, tv_depths
 from exitbench.score.figure import Curve, Figure
@@ -29,12 +29,13 @@ from exitbench.score.scorecard import CategoryScore, EasScore, Frontier, ScoreCa
 from exitbench.score.verdict import verdict
 from exitbench.trace.table import Trace
 
-__all__ = ["BATCH_SIZES", "EPS_GRID", "score"]
+__all__ = ["BATCH_SIZES", "EPS_GRID", "ees", "score"]
 
 BATCH_SIZES = (1, 4, 16, 64)
 EPS_GRID = (0.01, 0.05)
-MIN_DRAWS = 100
-"""Fewer resamples cannot carry a 95 % interval."""
+DRAWS = 2000
+MIN_OUTSIDE = 5
+"""Resamples outside an interval, of which fewer cannot carry it: those of 100 draws at 95 %."""
 
 _WITH_POLICIES = "not computed: needs exit policies, which this version does not have"
 _SIGNALS = ("top1_id", "top1_prob", "entropy", "tv_final", "target_logprob", *SIMILARITIES)
@@ -85,20 +86,21 @@ class _Material:
         return self.mean(values).curve("depth", range(self.trace.num_blocks + 1))
 
 
-def score(trace: Trace, *, seed: int = 0, draws: int = 2000) -> ScoreCard:
+def score(trace: Trace, *, seed: int = 0, draws: int = DRAWS) -> ScoreCard:
     """Compute every figure of a trace.
 
     Args:
         trace: the recorded signals.
         seed: seed of the bootstrap, the folds and the calibration; equal seeds give equal cards.
-        draws: bootstrap resamples, at least 100.
+        draws: bootstrap resamples, at least 100; more where a precision was asked for.
 
     Raises:
         TraceError: no tokens, a missing signal or too few draws.
     """
-    _check(trace, draws)
+    level = LEVEL if trace.precision is None else trace.precision.level
+    _check(trace, draws, level)
     bootstrap_seed, attain_seed = np.random.SeedSequence(seed).spawn(2)
-    material = _gather(trace, draws, bootstrap_seed)
+    material = _gather(trace, draws, bootstrap_seed, level=level, pooled=trace.precision is not None)
     totals = threshold_totals(
         material.signal("top1_id"),
         material.signal("top1_prob"),
@@ -115,7 +117,7 @@ def score(trace: Trace, *, seed: int = 0, draws: int = 2000) -> ScoreCard:
             reasons[name] = reasons["aes_1pct"]
     return ScoreCard.model_validate(
         _identity(material)
-        | {"seed": seed, "draws": draws, "reasons": reasons, "verdict": verdict(figures)}
+        | {"seed": seed, "draws": draws, "reasons": reasons, "verdict": verdict(figures), "precision": trace.precision}
         | figures
         | thresholds
         | _curves(material)
@@ -127,7 +129,24 @@ def score(trace: Trace, *, seed: int = 0, draws: int = 2000) -> ScoreCard:
     )
 
 
-def _check(trace: Trace, draws: int) -> None:
+def ees(trace: Trace, *, level: float, seed: int = 0) -> Figure:
+    """EES alone, as `score` gives it where a precision was asked for.
+
+    Args:
+        trace: the recorded signals.
+        level: confidence level of the interval.
+        seed: as for `score`.
+
+    Raises:
+        TraceError: no tokens, or a missing signal.
+    """
+    _check(trace, DRAWS, level)
+    bootstrap_seed, _ = np.random.SeedSequence(seed).spawn(2)
+    material = _gather(trace, DRAWS, bootstrap_seed, level=level, pooled=True)
+    return material.figure(material.rho[material.decided])
+
+
+def _check(trace: Trace, draws: int, level: float) -> None:
     if trace.num_tokens == 0:
         raise TraceError(
             f"trace of {trace.manifest.model.name!r} on {trace.manifest.workload.name!r} holds no tokens: "
@@ -136,18 +155,20 @@ def _check(trace: Trace, draws: int) -> None:
     missing = [name for name in _SIGNALS if name not in trace.signals]
     if missing:
         raise TraceError(f"trace lacks the signals {', '.join(missing)}, which scoring needs; trace again")
-    if draws < MIN_DRAWS:
-        raise TraceError(f"draws must be at least {MIN_DRAWS} for a 95 % interval, got {draws}")
+    least = round(MIN_OUTSIDE / (1 - level))
+    if draws < least:
+        raise TraceError(f"draws must be at least {least} for a {100 * level:g} % interval, got {draws}")
 
 
-def _gather(trace: Trace, draws: int, seed: np.random.SeedSequence) -> _Material:
+def _gather(trace: Trace, draws: int, seed: np.random.SeedSequence, *, level: float, pooled: bool) -> _Material:
     prompts = Prompts.of(trace)
     top1_id: NDArray[Any] = trace.signals["top1_id"]
-    weights = draw_weights(prompts.categories, draws=draws, rng=np.random.default_rng(seed))
+    within = strata(prompts.categories) if pooled else prompts.categories
+    weights = draw_weights(within, draws=draws, rng=np.random.default_rng(seed))
     return _Material(
         trace=trace,
         prompts=prompts,
-        bootstrap=Bootstrap(weights=weights),
+        bootstrap=Bootstrap(weights=weights, level=level),
         rho=remaining_costs(trace.manifest.shape.block_costs),
         decided=decision_depths(top1_id),
         first_match=first_match_depths(top1_id),
