@@ -112,6 +112,8 @@ def score(trace: Trace, *, seed: int = 0, draws: int = DRAWS) -> ScoreCard:
     outcomes |= attained
     figures = {name: None if isinstance(outcome, str) else outcome for name, outcome in outcomes.items()}
     reasons = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)}
+    if trace.precision is None:
+        reasons["precision"] = "not asked for: every prompt was to be used"
     for name, chosen in thresholds.items():
         if chosen is None:
             reasons[name] = reasons["aes_1pct"]

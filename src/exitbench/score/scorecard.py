@@ -157,8 +157,9 @@ class ScoreCard(_Frozen):
 
     @pydantic.model_validator(mode="after")
     def _every_null_has_a_reason(self) -> "ScoreCard":
-        fields = type(self).model_fields
-        missing = {name for name, value in self if value is None and fields[name].is_required()}
+        missing = {name for name, value in self if value is None}
+        if "precision" not in self.reasons:  # nor is it in cards older than this field
+            missing.discard("precision")
         if missing != set(self.reasons):
             raise ValueError(f"null figures and reasons must match, differ in {sorted(missing ^ set(self.reasons))}")
         return self
