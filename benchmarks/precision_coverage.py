@@ -19,6 +19,7 @@ WORKLOADS = {
     "6 categories of 21": {"sizes": [21] * 6},
     "1 category of 160": {"sizes": [160]},
     "6 categories of 80": {"sizes": [80] * 6},
+    "8 categories of 20": {"sizes": [20] * 8},
     "13 categories of 10": {"sizes": [10] * 13},
     "60 categories of 2": {"sizes": [2] * 60},
     "100, 40 and 20": {"sizes": [100, 40, 20]},

@@ -63,8 +63,8 @@ def test_categories_of_one_prompt_have_width():
 
 def test_strata():
     """Categories merged that are large enough, or left alone that are not."""
-    categories = ["a"] * 10 + ["b"] * 9 + ["c"]
-    assert strata(categories) == ["a"] * 10 + [""] * 10
+    categories = ["a"] * 5 + ["b"] * 4 + ["c"]
+    assert strata(categories) == ["a"] * 5 + [""] * 5
 
 
 def stopped(trace, target, *, of=4):

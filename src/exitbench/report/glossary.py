@@ -68,6 +68,6 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "interval",
         "Percentile bootstrap: prompts are resampled within their category; every figure is a ratio of sums. "
         "Its level is 95 %, but where a precision was asked for: there it is the one named, and categories of "
-        "fewer than 10 prompts are resampled together. With fewer than 10 prompts there is none.",
+        "fewer than 5 prompts are resampled together. With fewer than 10 prompts there is none.",
     ),
 )

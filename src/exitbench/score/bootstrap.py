@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 MIN_PROMPTS = 10
+MIN_STRATUM = 5
 LEVEL = 0.95
 """Confidence level of intervals, unless a precision was asked for."""
 
@@ -169,7 +170,7 @@ class Bootstrap:
 
 
 def strata(categories: Sequence[str]) -> list[str]:
-    """Put categories of fewer than 10 prompts together, as those within which prompts are resampled.
+    """Put categories of fewer than 5 prompts together, as those within which prompts are resampled.
 
     A category of n prompts shows (n - 1) / n of its variance when resampled on its own, and of one prompt none.
     Together they also show how they differ, which is more than is asked for, and so errs on the side of width.
@@ -181,7 +182,7 @@ def strata(categories: Sequence[str]) -> list[str]:
         (P,) names to resample within.
     """
     sizes = Counter(categories)
-    return [category if sizes[category] >= MIN_PROMPTS else "" for category in categories]
+    return [category if sizes[category] >= MIN_STRATUM else "" for category in categories]
 
 
 def draw_weights(categories: Sequence[str], *, draws: int, rng: np.random.Generator) -> Floats:

@@ -8,7 +8,7 @@ and Lan, Statistics in Medicine 13, 1994. Equal shares would be as valid. These 
 of few prompts is too narrow, the least to spend, and the last one, where most runs that need it end up, the most.)
 
 That bound is as good as the intervals are. Percentile intervals of fewer than 30 prompts are too narrow, so there is no
-such look, and a category of fewer than 10 has too few to be resampled on its own (`strata`). How often the interval
+such look, and a category of fewer than 5 has too few to be resampled on its own (`strata`). How often the interval
 then covers is simulated in `benchmarks/precision_coverage.py`.
 
 Non-goals: testing a hypothesis, and figures other than EES deciding when to stop.
