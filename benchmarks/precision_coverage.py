@@ -24,6 +24,7 @@ WORKLOADS = {
     "60 categories of 2": {"sizes": [2] * 60},
     "100, 40 and 20": {"sizes": [100, 40, 20]},
     "100, 40 and 20, far apart": {"sizes": [100, 40, 20], "spread": 0.2},
+    "2 of 80 and 6 of 1, far apart": {"sizes": [80, 80, 1, 1, 1, 1, 1, 1], "spread": 0.2},
 }
 WAYS = {
     "alpha spent": {},
