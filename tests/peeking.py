@@ -29,6 +29,10 @@ class Peeks:
     covers: np.ndarray
     """(looks, R) whether the interval at that look holds the true EES."""
 
+    def all_cover(self) -> float:
+        """Share of repetitions in which the intervals of all looks are right: whoever stops, for whatever reason."""
+        return float(self.covers.all(axis=0).mean())
+
     def stopped(self, target: float) -> tuple[float, float]:
         """Share of right intervals where each repetition stops, and mean share of the prompts it uses."""
         last = len(self.num_prompts) - 1

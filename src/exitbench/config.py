@@ -29,7 +29,7 @@ class TraceOptions:
     generation_batch: int = 16
     """Prompts generated together; fixed, so that a resumed run generates the same answers."""
     seed: int = 0
-    """Recorded in the trace; tracing itself draws nothing at random."""
+    """Recorded in the trace; tracing itself draws nothing at random but, with a precision, the order of prompts."""
 
     def __post_init__(self) -> None:
         for name, least in (
