@@ -31,7 +31,7 @@ OPTIONS_OF_A_TRACE = {
     *("--fast", "--json", "--quiet"),
 }
 OPTIONS = {
-    "run": OPTIONS_OF_A_TRACE,
+    "run": OPTIONS_OF_A_TRACE | {"--precision"},
     "trace": OPTIONS_OF_A_TRACE,
     "score": {"--skip-corrupt", "--seed", "--json"},
     "report": {"--out", "--skip-corrupt", "--seed"},
@@ -173,6 +173,24 @@ def test_run_again_resumes_and_changes_nothing(place, finished):
     assert outcome.code == 0, outcome
     assert contents(finished / "trace") == contents(place / "finished" / "trace")
     assert contents(finished)["score.json"] == before["score.json"]
+
+
+def test_precision_stops_the_run(place, tmp_path):
+    """A precision that is ignored, not said on the card, or lost when the folder is scored again."""
+    rows = [{"id": f"q{i}", "category": "ab"[i % 2], "prompt": f"Question number {i}?"} for i in range(64)]
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("--workload", tmp_path / "many.jsonl", "--max-new-tokens", "2", "--quiet", "--out", tmp_path / "out")
+    outcome = exitbench("run", place / "toy", *options, "--precision", "0.3", "--json")
+    assert outcome.code == 0, outcome
+    card = json.loads(outcome.out)
+    assert (card["n_prompts"], card["precision"]["n_available"], card["precision"]["reached"]) == (32, 64, True)
+    assert json.loads(exitbench("score", tmp_path / "out", "--json").out) == card
+    shown = " ".join(exitbench("score", tmp_path / "out").out.split())
+    assert "97.5 % interval" in shown
+    assert "reached at look 1 of 2 with 32 of 64 prompts, 50 % of them saved" in shown
+    finer = exitbench("run", place / "toy", *options, "--precision", "0.0001")
+    assert finer.code == 0, finer
+    assert "is what all 64 prompts give, so it was not reached" in " ".join(finer.out.split())
 
 
 def test_interrupted_run_resumes_to_the_same_score(place, tmp_path):
@@ -356,6 +374,12 @@ def test_python_m_exitbench():
         (("--max-new-tokens", "0"), ("--max-new-tokens is 0", "at least 1")),
         (("--max-new-tokens", "many"), ("--max-new-tokens", "exitbench run --help")),
         (("--limit", "0"), ("--limit is 0",)),
+        (("--precision", "0"), ("--precision is 0.0", "above 0", "0.02")),
+        (("--precision", "-0.1"), ("--precision is -0.1",)),
+        (("--precision", "0.5"), ("--precision is 0.5", "below 0.5")),
+        (("--precision", "nan"), ("--precision is nan",)),
+        (("--precision", "fine"), ("--precision", "exitbench run --help")),
+        (("--precision", "0.02", "--limit", "9"), ("--precision needs at least 10 prompts", "got 9")),
         (("--on", "thin air"), ("--on", "'answers'")),
         (("--dtype", "float64"), ("--dtype", "'float32'")),
         (("--device", "abacus"), ("device 'abacus'", "--device cpu")),

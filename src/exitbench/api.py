@@ -24,6 +24,7 @@ from exitbench.progress import SILENT, Progressor
 from exitbench.report import Result, markdown_card, write_report
 from exitbench.score import ScoreCard
 from exitbench.score import score as score_trace
+from exitbench.score.looks import Looks
 from exitbench.trace.collect import collect
 from exitbench.trace.store import is_trace_folder, read_trace
 from exitbench.trace.table import Trace
@@ -89,7 +90,16 @@ def trace(
     """
     loaded = load(model, progress=progress) if isinstance(model, str) else model
     prompts = load_workload(workload) if isinstance(workload, str) else workload
-    collect(loaded, prompts, Path(out), options=options or TraceOptions(), command=command, progress=progress)
+    options = options or TraceOptions()
+    collect(
+        loaded,
+        prompts,
+        Path(out),
+        options=options,
+        stopping=None if options.precision is None else Looks(options.precision, seed=options.seed),
+        command=command,
+        progress=progress,
+    )
     return read_trace(Path(out))
 
 

@@ -18,6 +18,8 @@ class TraceOptions:
     """Tokens counted: the model's own greedy answers, or given text. None: what the workload is made of."""
     limit: int | None = None
     """Number of prompts (on text: documents), spread over the categories; None for all."""
+    precision: float | None = None
+    """Half-width of the interval of EES at which no further prompt is used; None to use all."""
     max_new_tokens: int = 32
     """Longest answer, end token included."""
     document_tokens: int = 512
@@ -29,7 +31,7 @@ class TraceOptions:
     fast: bool = False
     """Record only the final token and the depth at which it is decided, no signals."""
     seed: int = 0
-    """Recorded in the trace; tracing itself draws nothing at random."""
+    """Recorded in the trace; tracing itself draws nothing at random but, with a precision, the order of prompts."""
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -42,6 +44,11 @@ class TraceOptions:
             if value is not None and value < least:
                 option = "--" + name.replace("_", "-")
                 raise ExitbenchError(f"{option} is {value}, expected at least {least}; no token would be traced")
+        if self.precision is not None and not 0 < self.precision < 0.5:  # nor is it where it is no number
+            raise ExitbenchError(
+                f"--precision is {self.precision}, expected the half-width of an interval of a share, above 0 and "
+                "below 0.5; give for example 0.02"
+            )
         if self.seed < 0:
             raise ExitbenchError(f"--seed is {self.seed}, expected at least 0; give a seed that is not negative")
         if self.on is not None and self.on not in get_args(Mode):

@@ -59,6 +59,9 @@ class TraceGroup:
         ),
     ] = None
     limit: Annotated[int | None, typer.Option(help="Number of prompts, spread over the categories.")] = None
+    precision: Annotated[
+        float | None, typer.Option(help="Half-width of EES's interval to stop at.", show_default="all prompts are used")
+    ] = None
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 32
     chat_template: Annotated[bool, typer.Option(help="Use the model's chat template where it has one.")] = True
     fast: Annotated[

@@ -5,8 +5,9 @@ import re
 
 from rich.console import Console
 
-from exitbench.report import markdown_card, terminal_card
+from exitbench.report import Result, markdown_card, terminal_card, write_report
 from exitbench.report.figures import value_text
+from exitbench.trace.precision import Look, Precision
 
 
 def printed(card, *, width=100, encoding="utf-8", colour=False):
@@ -98,3 +99,25 @@ def test_small_and_text_cards_render(build):
     few = build(num_prompts=3, on="text").card
     assert "none with 3 prompts" in markdown_card(few)
     assert "none with 3 prompts" in printed(few)
+
+
+def test_no_interval_of_another_level_passes_for_95(card, tmp_path):
+    """An interval at 98.75 % under a heading, in a chart or in a tooltip that says 95 %, in any medium."""
+    look = Look(n_samples=24, n_prompts=24, level=0.9875, half_width=0.01823)
+    precision = Precision(target=0.02, reached=True, n_available=96, n_looks=3, looks=(look,))
+    other = card.model_copy(update={"precision": precision})
+    page = write_report([Result(other, None), Result(other, None)], tmp_path / "page.html").read_text()
+    line = (
+        "Precision 0.02 asked: half-width 0.0182 reached at look 1 of 3 with 24 of 96 prompts, 75 % of them saved. "
+        "Intervals are at level 98.75 %, so that the stated one holds 95 % over all looks."
+    )
+    for text in (printed(other, width=400), unescaped(markdown_card(other)), page):
+        assert line in text
+        assert not re.search(r"95 % (interval|low|high)", text)
+        assert "98.75 % interval" in text
+    assert page.count("at 98.75 %</span>") == 8
+    assert "95 % interval" in printed(card)
+    assert "98.75" not in printed(card)
+    missed = precision.model_copy(update={"reached": False, "looks": (look, look, look)})
+    text = printed(card.model_copy(update={"precision": missed}), width=400)
+    assert "half-width 0.0182 is what all 96 prompts give, so it was not reached" in text

@@ -43,7 +43,7 @@ def test_decided_curve_is_drawn_whole(card):
 def test_missing_points_are_left_out():
     """A missing value drawn as 0."""
     curve = Curve(axis="depth", at=[0, 1, 2], value=[0.5, None, 0.7], low=[None] * 3, high=[None] * 3)
-    chart = depth_chart(curve, y_title="share", title="t")
+    chart = depth_chart(curve, y_title="share", title="t", level="95 %")
     assert [row["at"] for row in rows_of(chart)] == [0, 2]
     assert "band" not in json.dumps(chart.spec)
 
@@ -51,7 +51,7 @@ def test_missing_points_are_left_out():
 def test_categories_are_ordered_and_bounded():
     """Hundreds of categories that make a chart metres high, dropped without a word."""
     many = {f"c{index}": figure(index / 1000, n_prompts=index + 1) for index in range(MAX_BARS + 5)}
-    chart = category_chart(many, title="t")
+    chart = category_chart(many, title="t", level="95 %")
     values = [row["value"] for row in rows_of(chart)]
     assert len(values) == MAX_BARS
     assert values == sorted(values, reverse=True)
@@ -60,14 +60,14 @@ def test_categories_are_ordered_and_bounded():
 
 def test_category_without_value_has_no_bar():
     """A category without tokens drawn as a bar of length 0."""
-    chart = category_chart({"a": figure(0.1), "b": figure(None)}, title="t")
+    chart = category_chart({"a": figure(0.1), "b": figure(None)}, title="t", level="95 %")
     assert [row["name"] for row in rows_of(chart)] == ["a"]
 
 
 def test_frontier_shows_its_useful_part_and_the_points(card):
     """A frontier squeezed flat by thresholds nobody would use, or a diamond off the chart."""
     point = FrontierPoint(label="AES(1 %)", savings=0.04, disagreement=0.4)
-    chart = frontier_chart(card.frontier, points=[point], ceiling=card.ees, title="t")
+    chart = frontier_chart(card.frontier, points=[point], ceiling=card.ees, title="t", level="95 %")
     rows = rows_of(chart)
     drawn = [row["disagreement"] for row in rows if "at" in row]
     assert drawn
@@ -80,7 +80,7 @@ def test_frontier_shows_its_useful_part_and_the_points(card):
 def test_labels_of_coinciding_points_stand_apart(card):
     """AES(1 %) and AES(5 %) both 0, one label printed over the other."""
     points = [FrontierPoint(label=name, savings=0.0, disagreement=0.0) for name in ("one", "five")]
-    chart = frontier_chart(card.frontier, points=points, ceiling=card.ees, title="t")
+    chart = frontier_chart(card.frontier, points=points, ceiling=card.ees, title="t", level="95 %")
     labels = [layer["mark"] for layer in chart.spec["layer"] if layer["mark"]["type"] == "text"]
     assert len({mark["dy"] for mark in labels[1:]}) == 2
 

@@ -43,3 +43,12 @@ def test_cards_are_frozen(card):
     """A figure changed after the fact."""
     with pytest.raises(ValidationError):
         card.n_tokens = 5
+
+
+def test_cards_older_than_precision(card):
+    """Saved scores from before there was a precision that can no longer be read."""
+    old = card.to_json()
+    assert old.pop("precision") is None
+    assert "not asked for" in old.pop("precision_reason")
+    read = ScoreCard.from_json(old)
+    assert (read.precision, read.level, read.ees) == (None, 0.95, card.ees)

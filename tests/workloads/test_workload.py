@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from exitbench.errors import WorkloadError
 from exitbench.workloads import Sample, Workload
+from exitbench.workloads.workload import stratified_order
 
 
 def make_workload(categories: str, **changes) -> Workload:
@@ -167,3 +168,25 @@ def test_limited_beyond_the_end(n):
     """A limit above the size that changes the workload's identity."""
     workload = make_workload("aba")
     assert workload.limited(n) is workload
+
+
+@given(st.text(alphabet="abcd", min_size=1, max_size=40), st.integers(0, 5))
+def test_stratified_order_laws(categories, seed):
+    """A sample lost, or a beginning in which a category has more or less than its share, rounded."""
+    order = stratified_order(categories, seed)
+    assert sorted(order) == list(range(len(categories)))
+    for n in range(1, len(categories) + 1):
+        beginning = [categories[index] for index in order[:n]]
+        for category in set(categories):
+            share = n * categories.count(category) / len(categories)
+            # Where the others' rounding adds up, it takes a category at most one more sample off its share.
+            assert abs(beginning.count(category) - share) < 2
+
+
+def test_stratified_order_is_drawn():
+    """The first of a file before the others, or the first category before the others: no sample of the whole."""
+    orders = [stratified_order("ab" * 20, seed) for seed in range(200)]
+    assert stratified_order("ab" * 20, 0) == orders[0]
+    first = [order[0] for order in orders]
+    assert len(set(first)) > 30
+    assert 70 <= sum(index % 2 for index in first) <= 130

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from exitbench.report.figures import percent, value_text
+from exitbench.report.figures import level_text, percent, value_text
 from exitbench.score.scorecard import ScoreCard
+from exitbench.trace.precision import Precision
 
 __all__ = ["cautions"]
 
@@ -23,10 +24,25 @@ def cautions(card: ScoreCard) -> tuple[str, ...]:
 
 
 def _about_samples(card: ScoreCard) -> Iterator[str]:
+    if card.precision is not None:
+        yield (
+            f"Precision {card.precision.target:g} asked: {_outcome(card.precision)}. Intervals are at level "
+            f"{level_text(card)}, so that the stated one holds 95 % over all looks."
+        )
     if card.n_failed:
         yield f"{card.n_failed} of {card.n_prompts + card.n_failed} samples failed and are in no figure."
     if card.ees.value is not None and card.ees.low is None:
         yield f"{card.n_prompts} prompts are too few for intervals: the figures may be chance."
+
+
+def _outcome(precision: Precision) -> str:
+    look, available = precision.looks[-1], precision.n_available
+    width = "no interval" if look.half_width is None else f"half-width {look.half_width:.4f}"
+    where = f"at look {len(precision.looks)} of {precision.n_looks}"
+    if not precision.reached:
+        return f"{width} is what all {available} prompts give, so it was not reached"
+    saved = percent(1 - look.n_samples / available, 0)
+    return f"{width} reached {where} with {look.n_samples} of {available} prompts, {saved} of them saved"
 
 
 def _about_tokens(card: ScoreCard) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from exitbench.report.chart_parts import Chart
 from exitbench.report.charts import batch_chart, category_chart, decided_chart, depth_chart
-from exitbench.report.figures import percent
+from exitbench.report.figures import level_text, percent
 from exitbench.report.frontier import FrontierPoint, frontier_chart
 from exitbench.report.text import visible
 from exitbench.score.figure import Curve, Figure
@@ -45,14 +45,14 @@ def opening_chart(card: ScoreCard) -> Chart:
     assert before_last is not None, "a card has at least one token"
     last = percent(1 - before_last, 0)
     title = f"Half of the tokens are decided by depth {half} of {num_blocks}; {last} only by the very last block"
-    return decided_chart(card.decided, title=title)
+    return decided_chart(card.decided, title=title, level=level_text(card))
 
 
 def _by_depth(card: ScoreCard) -> tuple[Chart, ...]:
     agreement, entropy, loss, accuracy = card.agreement, card.entropy, card.loss, card.accuracy
     if agreement is None or entropy is None or loss is None or accuracy is None:
         return ()
-    middle = card.shape.num_blocks // 2
+    middle, level = card.shape.num_blocks // 2, level_text(card)
     against = "the model's own answer" if card.target == "own answer" else "the text"
 
     def spoken(curve: Curve, say: Callable[[float], str]) -> str:
@@ -64,23 +64,27 @@ def _by_depth(card: ScoreCard) -> tuple[Chart, ...]:
             agreement,
             y_title="share of tokens",
             title=f"Top-1 agrees with the full model: {spoken(agreement, _rounded)}",
+            level=level,
             share=True,
         ),
         depth_chart(
             entropy,
             y_title="mean entropy (nats)",
             title=f"Entropy of the prediction: {spoken(entropy, _nats)}",
+            level=level,
         ),
         depth_chart(
             _without_depth_zero(loss),
             y_title="mean loss (nats)",
             title=f"Loss against {against}: {spoken(loss, _nats)}",
+            level=level,
             note="From depth 1 on: depth 0 reads out the input token's own embedding.",
         ),
         depth_chart(
             accuracy,
             y_title="share of tokens",
             title=f"Accuracy against {against}: {spoken(accuracy, _rounded)}",
+            level=level,
             note="Suitability says nothing of quality: read it beside loss and accuracy.",
             share=True,
         ),
@@ -105,7 +109,7 @@ def _frontier(card: ScoreCard) -> tuple[Chart, ...]:
         title = f"Held to 1 % changed tokens, a plain confidence threshold skips {skipped} of the blocks' work"
         if all(threshold is None for threshold in card.aes_1pct_thresholds or [None]):
             title = "No confidence threshold keeps to 1 % changed tokens, so none of the blocks' work is skipped"
-    return (frontier_chart(card.frontier, points=points, ceiling=card.ees, title=title),)
+    return (frontier_chart(card.frontier, points=points, ceiling=card.ees, title=title, level=level_text(card)),)
 
 
 def _without_depth_zero(curve: Curve) -> Curve:
@@ -115,22 +119,22 @@ def _without_depth_zero(curve: Curve) -> Curve:
 
 def _groups(card: ScoreCard) -> tuple[Chart, ...]:
     by_category = {visible(name): score.ees for name, score in card.categories.items() if score.ees is not None}
-    charts = [_categories(by_category)] if by_category else []
+    charts = [_categories(by_category, level_text(card))] if by_category else []
     first, last = card.batch.value[0], card.batch.value[-1]
     if first is None or last is None:
         title = "Savings left in lockstep batches"
     else:
         title = f"In lockstep batches of {card.batch.at[-1]:.0f} rows, {last:.3f} of EES {first:.3f} is left"
-    return (*charts, batch_chart(card.batch, title=title))
+    return (*charts, batch_chart(card.batch, title=title, level=level_text(card)))
 
 
-def _categories(figures: dict[str, Figure]) -> Chart:
+def _categories(figures: dict[str, Figure], level: str) -> Chart:
     ranked = sorted(((f.value, name) for name, f in figures.items() if f.value is not None), reverse=True)
     if len(ranked) < 2:
-        return category_chart(figures, title="EES by category")
+        return category_chart(figures, title="EES by category", level=level)
     (most, best), (least, worst) = ranked[0], ranked[-1]
     title = f"Most suited: {best} ({most:.3f}); least: {worst} ({least:.3f})"
-    return category_chart(figures, title=title)
+    return category_chart(figures, title=title, level=level)
 
 
 def _first_at_least(curve: Curve, share: float) -> int:

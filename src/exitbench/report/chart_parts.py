@@ -47,9 +47,9 @@ def number_tip(field: str, title: str, number_format: str) -> alt.Tooltip:
     return alt.Tooltip(f"{field}:Q", title=title, format=number_format)
 
 
-def interval_tips() -> list[alt.Tooltip]:
-    """A row's value and interval in a tooltip."""
-    named = (("value", "value"), ("low", "95 % low"), ("high", "95 % high"))
+def interval_tips(level: str) -> list[alt.Tooltip]:
+    """A row's value and interval in a tooltip; `level` as in "95 %"."""
+    named = (("value", "value"), ("low", f"{level} low"), ("high", f"{level} high"))
     return [number_tip(field, title, ".3f") for field, title in named]
 
 

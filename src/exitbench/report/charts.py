@@ -1,6 +1,7 @@
 """The page's charts over depth, batch size and category, as Vega-Lite specifications.
 
-Non-goals: pictures as files, and statistics; a chart draws the figures of the card and computes none.
+`level` is the confidence level of the intervals, as in "95 %". Non-goals: pictures as files, and statistics; a chart
+draws the figures of the card and computes none.
 """
 
 from collections.abc import Mapping
@@ -25,13 +26,13 @@ MAX_BARS = 40
 """Categories drawn at most; the biggest are kept and the chart's note says so."""
 
 
-def decided_chart(curve: Curve, *, title: str) -> Chart:
+def decided_chart(curve: Curve, *, title: str, level: str) -> Chart:
     """The decided curve F(d) with its band.
 
     Drawn in steps: F(d) is the share of tokens for which block d + 1 could be skipped, so that with blocks
     of equal cost the filled area is EES itself.
     """
-    base = _over_depth(curve)
+    base = _over_depth(curve, level)
     y = _share_axis("share of tokens decided, F(d)")
     steps: Any = {"interpolate": "step-after"}
     layers = [base.mark_area(style="fill", **steps).encode(y=y)]
@@ -40,21 +41,21 @@ def decided_chart(curve: Curve, *, title: str) -> Chart:
     layers += [base.mark_line(**steps).encode(y=y), _hover_targets(base).encode(y=y)]
     note = (
         "A token is decided once its top-1 token is the final one and stays so. Decided tokens need no "
-        "further block: with blocks of equal cost, the filled area is EES. The band is the 95 % interval."
+        f"further block: with blocks of equal cost, the filled area is EES. The band is the {level} interval."
     )
     return finished(layers, title=title, note=note, height=270)
 
 
-def depth_chart(curve: Curve, *, y_title: str, title: str, note: str = "", share: bool = False) -> Chart:
+def depth_chart(curve: Curve, *, y_title: str, title: str, level: str, note: str = "", share: bool = False) -> Chart:
     """A curve over depth with its band; `share` fixes the axis to 0..1."""
-    base = _over_depth(curve)
+    base = _over_depth(curve, level)
     y = _share_axis(y_title) if share else alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=True))
     layers = [base.mark_area(style="band").encode(y="low:Q", y2="high:Q")] if has_band(curve) else []
     layers += [base.mark_line().encode(y=y), _hover_targets(base).encode(y=y)]
     return finished(layers, title=title, note=note)
 
 
-def batch_chart(curve: Curve, *, title: str) -> Chart:
+def batch_chart(curve: Curve, *, title: str, level: str) -> Chart:
     """Savings left when the rows of a batch move in lockstep, by batch size."""
     rows = [
         row | {"label": f"{row['value']:.3f}", "end": row["high"] if row["high"] is not None else row["value"]}
@@ -62,7 +63,7 @@ def batch_chart(curve: Curve, *, title: str) -> Chart:
     ]
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X("at:O", title="batch size (rows in lockstep)", axis=alt.Axis(labelAngle=0)),
-        tooltip=[number_tip("at", "batch size", "d"), *interval_tips()],
+        tooltip=[number_tip("at", "batch size", "d"), *interval_tips(level)],
     )
     y = alt.Y("value:Q", title="share of blocks' work skipped", axis=alt.Axis(format=SHARE))
     layers = [base.mark_bar(width={"band": 0.5}).encode(y=y)]
@@ -71,12 +72,12 @@ def batch_chart(curve: Curve, *, title: str) -> Chart:
     layers.append(base.mark_text(style="label", dy=-9).encode(y="end:Q", text="label:N"))
     note = (
         "A block can be skipped for a batch only once every row in it is decided. Rows are taken as "
-        "independent. Whiskers are 95 % intervals."
+        f"independent. Whiskers are {level} intervals."
     )
     return finished(layers, title=title, note=note)
 
 
-def category_chart(figures: Mapping[str, Figure], *, title: str) -> Chart:
+def category_chart(figures: Mapping[str, Figure], *, title: str, level: str) -> Chart:
     """EES by category, as bars with intervals, longest first."""
     biggest = sorted(figures, key=lambda name: -figures[name].n_prompts)[:MAX_BARS]
     rows = _bars({name: figures[name] for name in biggest})
@@ -84,7 +85,7 @@ def category_chart(figures: Mapping[str, Figure], *, title: str) -> Chart:
     room = 1.35 * max((row["end"] for row in rows), default=0.0) or 1.0  # for the labels behind the whiskers
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         y=alt.Y("name:N", sort=order, title=None),
-        tooltip=[alt.Tooltip("name:N", title="category"), *interval_tips(), number_tip("n", "prompts", "d")],
+        tooltip=[alt.Tooltip("name:N", title="category"), *interval_tips(level), number_tip("n", "prompts", "d")],
     )
     x = alt.X(
         "value:Q",
@@ -96,7 +97,7 @@ def category_chart(figures: Mapping[str, Figure], *, title: str) -> Chart:
     if any(row["low"] is not None for row in rows):
         layers.append(base.mark_rule(style="whisker").encode(x="low:Q", x2="high:Q"))
     layers.append(base.mark_text(style="label", align="left", dx=6).encode(x="end:Q", text="label:N"))
-    note = "Whiskers are 95 % intervals, drawn from 10 prompts on; in brackets, the number of prompts."
+    note = f"Whiskers are {level} intervals, drawn from 10 prompts on; in brackets, the number of prompts."
     if dropped := len(figures) - len(biggest):
         note += f" The {dropped} smallest categories are not drawn."
     return finished(layers, title=title, note=note, height=max(120, 34 * len(rows)))
@@ -119,14 +120,14 @@ def _bars(figures: Mapping[str, Figure]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["value"])
 
 
-def _over_depth(curve: Curve) -> alt.Chart:
+def _over_depth(curve: Curve, level: str) -> alt.Chart:
     x = alt.X(
         "at:Q",
         title="depth (blocks executed)",
         scale=alt.Scale(domain=[0, max(curve.at)], nice=False),
         axis=alt.Axis(tickMinStep=1, format="d"),
     )
-    tips = [number_tip("at", "depth", "d"), *interval_tips()]
+    tips = [number_tip("at", "depth", "d"), *interval_tips(level)]
     return alt.Chart(alt.InlineData(values=curve_rows(curve))).encode(x=x, tooltip=tips)
 
 

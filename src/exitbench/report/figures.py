@@ -18,6 +18,7 @@ __all__ = [
     "compared",
     "headline",
     "interval_text",
+    "level_text",
     "percent",
     "second_screen",
     "subject",
@@ -67,12 +68,17 @@ def value_text(figure: Figure | None) -> str:
 
 
 def interval_text(figure: Figure | None) -> str:
-    """The 95 % interval, or why there is none."""
+    """The interval, or why there is none."""
     if figure is None or figure.value is None:
         return "n/a"
     if figure.low is None or figure.high is None:
         return f"none with {figure.n_prompts} prompts"
     return f"[{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def level_text(card: ScoreCard) -> str:
+    """The confidence level of every interval of the card, e.g. "95 %"."""
+    return f"{100 * card.level:g} %"
 
 
 def percent(share: float, digits: int = 1) -> str:

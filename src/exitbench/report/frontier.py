@@ -29,7 +29,9 @@ class FrontierPoint:
     disagreement: float
 
 
-def frontier_chart(frontier: Frontier, *, points: list[FrontierPoint], ceiling: Figure, title: str) -> Chart:
+def frontier_chart(
+    frontier: Frontier, *, points: list[FrontierPoint], ceiling: Figure, title: str, level: str
+) -> Chart:
     """Savings against disagreement of the top-1-probability threshold.
 
     Args:
@@ -37,6 +39,7 @@ def frontier_chart(frontier: Frontier, *, points: list[FrontierPoint], ceiling: 
         points: what is marked over it: the cross-fitted AES at its realised disagreement.
         ceiling: EES, drawn as a level: what leaving exactly when a prediction has settled skips.
         title: the chart's sentence.
+        level: confidence level of the intervals, as in "95 %".
     """
     rows, widest = _rows(frontier), 1.0
     near = [row for row in rows if row["disagreement"] <= MAX_DISAGREEMENT]
@@ -66,7 +69,7 @@ def frontier_chart(frontier: Frontier, *, points: list[FrontierPoint], ceiling: 
     layers += _ceiling_layers(ceiling) + _point_layers(points)
     note = (
         "Each point of the curve is one threshold on the top-1 probability, chosen and measured on the same "
-        "tokens; the band is the 95 % interval of the savings. Diamonds are cross-fitted, measured on other "
+        f"tokens; the band is the {level} interval of the savings. Diamonds are cross-fitted, measured on other "
         "prompts than the threshold was chosen on: quote these. The dashed line is EES: leaving exactly "
         "when the prediction has settled, with no token changed."
         + (f" Beyond {widest:.0%} of tokens changed nothing is drawn." if widest < 1 else "")

@@ -66,7 +66,8 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ),
     (
         "interval",
-        "95 % percentile bootstrap: prompts are resampled within their category; every figure is a ratio of "
-        "sums. With fewer than 10 prompts there is none.",
+        "Percentile bootstrap: prompts are resampled within their category; every figure is a ratio of sums. "
+        "Its level is 95 %, but where a precision was asked for: there it is the one named, and categories of "
+        "fewer than 5 prompts are resampled together. With fewer than 10 prompts there is none.",
     ),
 )

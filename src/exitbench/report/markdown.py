@@ -9,6 +9,7 @@ from exitbench.report.figures import (
     Line,
     headline,
     interval_text,
+    level_text,
     second_screen,
     subject,
     value_text,
@@ -41,16 +42,16 @@ def markdown_card(card: ScoreCard) -> str:
     ]
     for kind in Kind:
         if chosen := [line for line in lines if line.kind is kind]:
-            parts += [f"### {kind.value[0].upper()}{kind.value[1:]}", _table(chosen)]
+            parts += [f"### {kind.value[0].upper()}{kind.value[1:]}", _table(chosen, level_text(card))]
     parts += ["### EES by category", _categories(card), "### Read with care"]
     parts.append("\n".join(f"- {escape_markdown(caution)}" for caution in cautions(card)))
     parts += ["### Measured with", _settings(card)]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(lines: list[Line]) -> str:
+def _table(lines: list[Line], level: str) -> str:
     rows = [
-        "| figure | value | 95 % interval | tokens | prompts | what it says |",
+        f"| figure | value | {level} interval | tokens | prompts | what it says |",
         "|---|--:|---|--:|--:|---|",
     ]
     for line in lines:
@@ -62,7 +63,7 @@ def _table(lines: list[Line]) -> str:
 
 
 def _categories(card: ScoreCard) -> str:
-    rows = ["| category | EES | 95 % interval | tokens | prompts |", "|---|--:|---|--:|--:|"]
+    rows = [f"| category | EES | {level_text(card)} interval | tokens | prompts |", "|---|--:|---|--:|--:|"]
     for name, score in card.categories.items():
         cells = (
             name,

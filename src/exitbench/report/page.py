@@ -99,6 +99,7 @@ def _render(sections: list[_Section]) -> str:
     environment.filters["visible"] = visible
     environment.globals |= {
         "interval_text": figures.interval_text,
+        "level_text": figures.level_text,
         "value_text": figures.value_text,
         "Kind": figures.Kind,
         "embed": lambda value: Markup(json_for_script(value)),  # noqa: S704 -- escaped there
@@ -137,7 +138,7 @@ def _provenance(card: ScoreCard) -> tuple[tuple[str, str], ...]:
         **{f"machine: {name}": str(value) for name, value in card.environment.items()},
         "trace made": card.created,
         "command": card.command,
-        "intervals": f"{card.draws} bootstrap draws, seed {card.seed}",
+        "intervals": f"{figures.level_text(card)}, {card.draws} bootstrap draws, seed {card.seed}",
     }
     return tuple(rows.items())
 

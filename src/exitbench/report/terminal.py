@@ -16,6 +16,7 @@ from exitbench.report.figures import (
     Line,
     headline,
     interval_text,
+    level_text,
     second_screen,
     subject,
     value_text,
@@ -39,6 +40,7 @@ def terminal_card(card: ScoreCard) -> RenderableType:
     return Group(
         Panel(Group(Text(plain(card.verdict), style="bold"), Text(plain(subject(card)), style="dim"))),
         _table(
+            level_text(card),
             [line for line in lines if line.kind is Kind.BLOCKS and line.figure is not None],
             [line for line in more if line.figure is not None],
         ),
@@ -49,11 +51,11 @@ def terminal_card(card: ScoreCard) -> RenderableType:
     )
 
 
-def _table(lines: list[Line], more: list[Line]) -> Table:
+def _table(level: str, lines: list[Line], more: list[Line]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column(Text("share of the blocks' work"))
     table.add_column(Text("value"), justify="right")
-    table.add_column(Text("95 % interval"))
+    table.add_column(Text(f"{level} interval"))
     table.add_column(Text("tokens"), justify="right")
     table.add_column(Text("prompts"), justify="right")
     for line in lines:

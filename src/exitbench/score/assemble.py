@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from exitbench.errors import TraceError
+from exitbench.score.bootstrap import LEVEL
+from exitbench.score.figure import Figure
 from exitbench.score.from_decisions import figures_from_decisions
 from exitbench.score.from_signals import SIGNALS_NEEDED, figures_from_signals
 from exitbench.score.material import Material, Outcomes, gather
@@ -17,29 +19,31 @@ from exitbench.score.scorecard import NOT_RECORDED, ScoreCard
 from exitbench.score.verdict import verdict
 from exitbench.trace.table import Trace
 
-__all__ = ["score"]
+__all__ = ["ees", "score"]
 
-MIN_DRAWS = 100
-"""Fewer resamples cannot carry a 95 % interval."""
+DRAWS = 2000
+MIN_OUTSIDE = 5
+"""Resamples outside an interval, of which fewer cannot carry it: those of 100 draws at 95 %."""
 
 _NEED_POLICIES = ("nes", "lossless_projection", "aes_ltt", "max_skip")
 _WITH_POLICIES = "not computed: needs exit policies, which this version does not have"
 
 
-def score(trace: Trace, *, seed: int = 0, draws: int = 2000) -> ScoreCard:
+def score(trace: Trace, *, seed: int = 0, draws: int = DRAWS) -> ScoreCard:
     """Compute every figure of a trace; of a fast one, those that need no signals.
 
     Args:
         trace: what was recorded.
         seed: seed of the bootstrap, the folds and the calibration; equal seeds give equal cards.
-        draws: bootstrap resamples, at least 100.
+        draws: bootstrap resamples, at least 100; more where a precision was asked for.
 
     Raises:
         TraceError: no tokens, a missing signal or too few draws.
     """
-    _check(trace, draws)
+    level = LEVEL if trace.precision is None else trace.precision.level
+    _check(trace, draws, level)
     bootstrap_seed, attain_seed = np.random.SeedSequence(seed).spawn(2)
-    material = gather(trace, draws=draws, seed=bootstrap_seed)
+    material = gather(trace, draws=draws, seed=bootstrap_seed, level=level, pooled=trace.precision is not None)
     identity = _identity(material) | {"seed": seed, "draws": draws}
     outcomes = figures_from_decisions(material) | dict.fromkeys(_NEED_POLICIES, _WITH_POLICIES)
     if material.has_signals:
@@ -48,10 +52,30 @@ def score(trace: Trace, *, seed: int = 0, draws: int = 2000) -> ScoreCard:
         outcomes |= _not_recorded(identity | outcomes)
     figures = {name: None if isinstance(outcome, str) else outcome for name, outcome in outcomes.items()}
     reasons = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)}
-    return ScoreCard.model_validate(identity | figures | {"reasons": reasons, "verdict": verdict(figures, reasons)})
+    if trace.precision is None:
+        reasons["precision"] = "not asked for: every prompt was to be used"
+    judged = {"reasons": reasons, "verdict": verdict(figures, reasons), "precision": trace.precision}
+    return ScoreCard.model_validate(identity | figures | judged)
 
 
-def _check(trace: Trace, draws: int) -> None:
+def ees(trace: Trace, *, level: float, seed: int = 0) -> Figure:
+    """EES alone, as `score` gives it where a precision was asked for.
+
+    Args:
+        trace: what was recorded.
+        level: confidence level of the interval.
+        seed: as for `score`.
+
+    Raises:
+        TraceError: no tokens, or a missing signal.
+    """
+    _check(trace, DRAWS, level)
+    bootstrap_seed, _ = np.random.SeedSequence(seed).spawn(2)
+    material = gather(trace, draws=DRAWS, seed=bootstrap_seed, level=level, pooled=True)
+    return material.figure(material.saved)
+
+
+def _check(trace: Trace, draws: int, level: float) -> None:
     if trace.num_tokens == 0:
         raise TraceError(
             f"trace of {trace.manifest.model.name!r} on {trace.manifest.workload.name!r} holds no tokens: "
@@ -61,8 +85,9 @@ def _check(trace: Trace, draws: int) -> None:
         missing = [name for name in SIGNALS_NEEDED if name not in trace.signals]
         if missing:
             raise TraceError(f"trace lacks the signals {', '.join(missing)}, which scoring needs; trace again")
-    if draws < MIN_DRAWS:
-        raise TraceError(f"draws must be at least {MIN_DRAWS} for a 95 % interval, got {draws}")
+    least = round(MIN_OUTSIDE / (1 - level))
+    if draws < least:
+        raise TraceError(f"draws must be at least {least} for a {100 * level:g} % interval, got {draws}")
 
 
 def _identity(material: Material) -> dict[str, Any]:

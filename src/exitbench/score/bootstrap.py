@@ -3,8 +3,9 @@
 Tokens of one prompt depend on one another, so whole prompts (all their turns) are resampled, within their
 category, which keeps the mix of the workload fixed. A resample is a row of a weight matrix W (draws x
 prompts): how often each prompt was drawn. Every figure is a function of such weights; its value is that
-function at all-one weights and its interval the 2.5 % and 97.5 % percentiles over the rows of W. All figures
-of a card share one W, so derived ones (EES*, detectability) are paired for free.
+function at all-one weights and its interval the 2.5 % and 97.5 % percentiles over the rows of W (others, where
+a precision was asked for: see `looks`). All figures of a card share one W, so derived ones (EES*,
+detectability) are paired for free.
 
 Limits, on purpose: a category of one prompt is drawn with weight 1 every time and adds no width; with fewer
 than 10 prompts, or where a resample leaves the figure undefined, there is no interval at all rather than a
@@ -13,8 +14,9 @@ flattering one.
 Letters: N tokens, P prompts, B resamples, K any trailing axis (depths, thresholds) or none.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,22 @@ from numpy.typing import NDArray
 from exitbench.score.figure import Curve, Figure
 from exitbench.trace.table import Trace
 
-__all__ = ["MIN_PROMPTS", "Bootstrap", "Estimate", "Prompts", "draw_weights", "ratio", "ratio_of_sums"]
+__all__ = [
+    "LEVEL",
+    "MIN_PROMPTS",
+    "Bootstrap",
+    "Estimate",
+    "Prompts",
+    "draw_weights",
+    "ratio",
+    "ratio_of_sums",
+    "strata",
+]
 
 MIN_PROMPTS = 10
-_PERCENTILES = (2.5, 97.5)
+MIN_STRATUM = 5
+LEVEL = 0.95
+"""Confidence level of intervals, unless a precision was asked for."""
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
@@ -86,14 +100,15 @@ class Estimate:
     """(B, *K)."""
     n_tokens: int
     n_prompts: int
+    level: float
+    """Confidence level of the interval."""
 
     def map(self, function: Callable[..., Floats], *others: "Estimate") -> "Estimate":
         """Apply `function` to the value, and to the resamples, of this estimate and the paired `others`."""
-        return Estimate(
+        return replace(
+            self,
             value=function(self.value, *(other.value for other in others)),
             resamples=function(self.resamples, *(other.resamples for other in others)),
-            n_tokens=self.n_tokens,
-            n_prompts=self.n_prompts,
         )
 
     def figure(self) -> Figure | None:
@@ -115,7 +130,8 @@ class Estimate:
         if self.n_prompts < MIN_PROMPTS:
             return _plain(value), missing, missing
         # np.percentile spreads a NaN to both ends: an undefined resample means no interval.
-        low, high = np.percentile(self.resamples.reshape(len(self.resamples), -1), _PERCENTILES, axis=0)
+        tail = 100 * (1 - self.level) / 2
+        low, high = np.percentile(self.resamples.reshape(len(self.resamples), -1), (tail, 100 - tail), axis=0)
         return _plain(value), _plain(low), _plain(high)
 
 
@@ -125,6 +141,8 @@ class Bootstrap:
 
     weights: Floats
     """W, (B, P): times each prompt was drawn."""
+    level: float = LEVEL
+    """Confidence level of the intervals."""
 
     def estimate(self, statistic: Statistic, tokens: Floats) -> Estimate:
         """Evaluate `statistic` on the prompts as they are and on every resample.
@@ -138,6 +156,7 @@ class Bootstrap:
             resamples=statistic(self.weights),
             n_tokens=int(tokens.sum()),
             n_prompts=int((tokens > 0).sum()),
+            level=self.level,
         )
 
     def mean(self, totals: Floats, tokens: Floats) -> Estimate:
@@ -148,6 +167,22 @@ class Bootstrap:
             tokens: (P,) tokens of each prompt that went into `totals`.
         """
         return self.estimate(lambda weights: ratio_of_sums(weights, totals, tokens), tokens)
+
+
+def strata(categories: Sequence[str]) -> list[str]:
+    """Put categories of fewer than 5 prompts together, as those within which prompts are resampled.
+
+    A category of n prompts shows (n - 1) / n of its variance when resampled on its own, and of one prompt none.
+    Together they also show how they differ, which is more than is asked for, and so errs on the side of width.
+
+    Args:
+        categories: (P,) category of each prompt.
+
+    Returns:
+        (P,) names to resample within.
+    """
+    sizes = Counter(categories)
+    return [category if sizes[category] >= MIN_STRATUM else "" for category in categories]
 
 
 def draw_weights(categories: Sequence[str], *, draws: int, rng: np.random.Generator) -> Floats:

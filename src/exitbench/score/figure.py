@@ -16,8 +16,8 @@ _COLUMNS = ("value", "low", "high")
 class Figure(BaseModel):
     """One published number.
 
-    `value` is None where it cannot be computed; `low` and `high` (95 % percentile bootstrap over prompts) are
-    None with fewer than 10 prompts.
+    `value` is None where it cannot be computed; `low` and `high` (percentile bootstrap over prompts, 95 %
+    unless the card has another level) are None with fewer than 10 prompts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

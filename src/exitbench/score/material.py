@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exitbench.score.bootstrap import Bootstrap, Estimate, Prompts, draw_weights
+from exitbench.score.bootstrap import Bootstrap, Estimate, Prompts, draw_weights, strata
 from exitbench.score.decided import remaining_costs
 from exitbench.score.figure import Curve, Figure
 from exitbench.trace.table import Trace
@@ -73,11 +73,20 @@ class Material:
         return self.mean(values).curve("depth", range(self.trace.num_blocks + 1))
 
 
-def gather(trace: Trace, *, draws: int, seed: np.random.SeedSequence) -> Material:
-    """Draw the resamples of a trace's prompts."""
+def gather(trace: Trace, *, draws: int, seed: np.random.SeedSequence, level: float, pooled: bool) -> Material:
+    """Draw the resamples of a trace's prompts.
+
+    Args:
+        trace: what was recorded.
+        draws: number of resamples.
+        seed: of the resamples.
+        level: confidence level of all intervals.
+        pooled: resample small categories together, see `strata`.
+    """
     prompts = Prompts.of(trace)
-    weights = draw_weights(prompts.categories, draws=draws, rng=np.random.default_rng(seed))
-    return Material(trace=trace, prompts=prompts, bootstrap=Bootstrap(weights=weights))
+    within = strata(prompts.categories) if pooled else prompts.categories
+    weights = draw_weights(within, draws=draws, rng=np.random.default_rng(seed))
+    return Material(trace=trace, prompts=prompts, bootstrap=Bootstrap(weights=weights, level=level))
 
 
 def certain(estimate: Estimate) -> Figure:

@@ -14,8 +14,10 @@ from pydantic import BaseModel, ConfigDict
 from exitbench.errors import ReportError
 from exitbench.models.catalogue import ModelFacts
 from exitbench.models.shape import ModelShape
+from exitbench.score.bootstrap import LEVEL
 from exitbench.score.figure import Curve, Figure
 from exitbench.trace.manifest import ModelIdentity, Settings, WorkloadIdentity
+from exitbench.trace.precision import Precision
 
 __all__ = ["CARD_VERSION", "NOT_RECORDED", "CategoryScore", "EasScore", "Frontier", "ScoreCard"]
 
@@ -90,6 +92,8 @@ class ScoreCard(_Frozen):
     seed: int
     draws: int
     """Bootstrap resamples behind every interval."""
+    precision: Precision | None = None
+    """What came of the precision that was asked for; None if none was."""
 
     n_tokens: int
     n_prompts: int
@@ -163,9 +167,16 @@ class ScoreCard(_Frozen):
     @pydantic.model_validator(mode="after")
     def _every_null_has_a_reason(self) -> "ScoreCard":
         missing = {name for name, value in self if value is None}
+        if "precision" not in self.reasons:  # nor is it in cards older than this field
+            missing.discard("precision")
         if missing != set(self.reasons):
             raise ValueError(f"null figures and reasons must match, differ in {sorted(missing ^ set(self.reasons))}")
         return self
+
+    @property
+    def level(self) -> float:
+        """Confidence level of every interval of the card."""
+        return LEVEL if self.precision is None else self.precision.level
 
     def to_json(self) -> dict[str, Any]:
         """The card as plain JSON values, with `<name>_reason` beside every null."""

@@ -29,13 +29,14 @@ from exitbench.signals.lazy import LazyDecisions
 from exitbench.trace.decision import decision_depths
 from exitbench.trace.generate import greedy_answers
 from exitbench.trace.lock import sole_writer
-from exitbench.trace.manifest import Manifest, ModelIdentity, Settings, WorkloadIdentity
+from exitbench.trace.manifest import Manifest, ModelIdentity, Order, Settings, WorkloadIdentity
 from exitbench.trace.parts import Rows
+from exitbench.trace.precision import Stopping
 from exitbench.trace.prompts import conversation_ids, cut_into_documents, has_chat_template
-from exitbench.trace.store import TraceFolder
+from exitbench.trace.store import TraceFolder, read_trace
 from exitbench.trace.table import SampleInfo
 from exitbench.workloads import Workload
-from exitbench.workloads.workload import spread
+from exitbench.workloads.workload import spread, stratified_order
 
 __all__ = ["collect"]
 
@@ -60,6 +61,7 @@ def collect(
     out: Path,
     *,
     options: TraceOptions,
+    stopping: Stopping | None = None,
     command: str = "",
     progress: Progressor = SILENT,
 ) -> None:
@@ -70,41 +72,69 @@ def collect(
         workload: prompts or texts.
         out: trace folder.
         options: how.
+        stopping: when to stop before the last sample, if at all.
         command: recorded in the manifest.
         progress: where to show bars.
 
     Raises:
         WorkloadError: the workload does not fit the mode or the model's context.
-        TraceError: `out` holds something else or a part that cannot be read, or another run is writing there.
+        TraceError: `stopping` has too few samples, `out` holds something else or a part that cannot be read, or another
+            run is writing there.
     """
     mode: Mode = options.on or ("answers" if workload.kind == "prompts" else "text")
-    run = _Answers(loaded, workload, options) if mode == "answers" else _Documents(loaded, workload, options)
+    order: Order = "workload" if stopping is None else "looks"
+    kind = _Answers if mode == "answers" else _Documents
+    run = kind(loaded, workload, options, order)
+    looks = [len(run.samples)] if stopping is None else stopping.plan(len(run.samples))
     with quiet_transformers(), sole_writer(out):
-        folder = TraceFolder(out, _manifest(loaded, workload, options, mode, command), run.samples)
-        todo = [index for index in range(len(run.samples)) if not folder.is_done(index)]
-        with progress.bar(f"Tracing {loaded.source.name}", len(run.samples)) as advance:
-            advance(len(run.samples) - len(todo))
-            for index in todo:
-                try:
-                    stretches = run.stretches(index, folder)
-                    folder.write(index, _trace_sample(loaded, stretches, fast=options.fast))
-                except _SampleFailedError as failure:
-                    folder.write_failure(index, str(failure))
-                advance(1)
+        folder = TraceFolder(out, _manifest(loaded, workload, options, mode, order, command), run.samples)
+        precision = None
+        for end in looks:
+            _trace_up_to(end, loaded, run, folder, progress, fast=options.fast)
+            if stopping is not None:
+                precision = stopping.look(read_trace(out, first=end))
+                progress.say(precision.text())
+                if precision.finished:
+                    break
         folder.write_token_strings(_token_strings(loaded, folder.token_ids()))
+        if precision is not None:
+            folder.write_precision(precision)
+
+
+def _trace_up_to(
+    end: int, loaded: LoadedModel, run: "_Run", folder: TraceFolder, progress: Progressor, *, fast: bool
+) -> None:
+    """Trace whatever is missing of the first `end` samples."""
+    todo = [index for index in range(end) if not folder.is_done(index)]
+    with progress.bar(f"Tracing {loaded.source.name}", end) as advance:
+        advance(end - len(todo))
+        for index in todo:
+            try:
+                folder.write(index, _trace_sample(loaded, run.stretches(index, folder), fast=fast))
+            except _SampleFailedError as failure:
+                folder.write_failure(index, str(failure))
+            advance(1)
+
+
+def _places(samples: Sequence[SampleInfo], options: TraceOptions, order: Order) -> Sequence[int]:
+    """Indices of the samples in the order in which they are traced."""
+    if order == "workload":
+        return range(len(samples))
+    return stratified_order([sample.category for sample in samples], options.seed)
 
 
 class _Documents:
     """Given text: one stretch a document."""
 
-    def __init__(self, loaded: LoadedModel, workload: Workload, options: TraceOptions) -> None:
+    def __init__(self, loaded: LoadedModel, workload: Workload, options: TraceOptions, order: Order) -> None:
         length = min(options.document_tokens, loaded.context_length or options.document_tokens)
         samples, documents = cut_into_documents(loaded.tokenizer, workload, length)
         if options.limit is not None:
             chosen = spread([sample.category for sample in samples], options.limit)
             samples, documents = [samples[i] for i in chosen], [documents[i] for i in chosen]
-        self.samples: Sequence[SampleInfo] = samples
-        self._documents = documents
+        places = _places(samples, options, order)
+        self.samples: Sequence[SampleInfo] = [samples[i] for i in places]
+        self._documents = [documents[i] for i in places]
 
     def stretches(self, index: int, folder: TraceFolder) -> list[_Stretch]:
         return [_Stretch(ids=self._documents[index], first_row=0, turn=0)]
@@ -113,7 +143,7 @@ class _Documents:
 class _Answers:
     """The model's own answers: one stretch a turn, prompt and answer."""
 
-    def __init__(self, loaded: LoadedModel, workload: Workload, options: TraceOptions) -> None:
+    def __init__(self, loaded: LoadedModel, workload: Workload, options: TraceOptions, order: Order) -> None:
         if workload.kind != "prompts":
             raise WorkloadError(
                 f"workload {workload.name!r} is plain text and asks nothing, so nothing is answered; use --on text"
@@ -125,9 +155,10 @@ class _Answers:
         self._chat = options.chat_template and has_chat_template(loaded.tokenizer)
         self._batch_number = -1
         self._batch: list[list[list[int]]] = []
-        self.samples: Sequence[SampleInfo] = [
+        samples = [
             SampleInfo(id=s.id, category=s.category, turns=s.turns, reference=s.reference) for s in workload.samples
         ]
+        self.samples: Sequence[SampleInfo] = [samples[i] for i in _places(samples, options, order)]
         self._refuse_too_long()
 
     def stretches(self, index: int, folder: TraceFolder) -> list[_Stretch]:
@@ -189,6 +220,9 @@ class _Answers:
         return answers
 
 
+_Run = _Answers | _Documents
+
+
 def _generation_batch(loaded: LoadedModel, options: TraceOptions) -> int:
     """Prompts answered together: one where padding would change the answers."""
     return options.generation_batch if loaded.can_pad else 1
@@ -247,7 +281,9 @@ def _refuse_not_finite(signals: Mapping[str, NDArray[np.generic]], stretch: _Str
         )
 
 
-def _manifest(loaded: LoadedModel, workload: Workload, options: TraceOptions, mode: Mode, command: str) -> Manifest:
+def _manifest(
+    loaded: LoadedModel, workload: Workload, options: TraceOptions, mode: Mode, order: Order, command: str
+) -> Manifest:
     model, source, answers = loaded.model, loaded.source, mode == "answers"
     return Manifest(
         model=ModelIdentity(
@@ -283,6 +319,7 @@ def _manifest(loaded: LoadedModel, workload: Workload, options: TraceOptions, mo
             generation_batch=_generation_batch(loaded, options) if answers else None,
             limit=options.limit,
             seed=options.seed,
+            order=order,
         ),
         libraries=library_versions(),
         environment=environment_report() | {"weights_on": weights_wait_on(model)},

@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict
 from exitbench.models.catalogue import ModelFacts
 from exitbench.models.shape import ModelShape
 
-__all__ = ["SCHEMA_VERSION", "Manifest", "ModelIdentity", "Settings", "WorkloadIdentity"]
+__all__ = ["SCHEMA_VERSION", "Manifest", "ModelIdentity", "Order", "Settings", "WorkloadIdentity"]
 
 SCHEMA_VERSION = 3
+
+Order = Literal["workload", "looks"]
 
 
 class _Frozen(BaseModel):
@@ -69,6 +71,8 @@ class Settings(_Frozen):
     generation_batch: int | None
     limit: int | None
     seed: int
+    order: Order = "workload"
+    """"looks": drawn with the seed, so that any beginning is a sample of the whole; see `trace.precision`."""
 
 
 class Manifest(_Frozen):

@@ -9,12 +9,13 @@ in work. What is already there is never mixed with another identity.
     part-00017.parquet       the rows of sample 17
     failed-00018.json        why sample 18 has no rows
     tokens.parquet           id and text of every token id in the trace; written last
+    precision.json           how many of the samples were enough, where a precision was asked for; after that
 """
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ from exitbench.errors import CorruptTraceError, TraceError
 from exitbench.files import replacing, write_json, write_text
 from exitbench.trace.manifest import SCHEMA_VERSION, Manifest
 from exitbench.trace.parts import Rows, read_part, write_part
+from exitbench.trace.precision import Precision
 from exitbench.trace.table import Failure, SampleInfo, Trace
 
 __all__ = ["TraceFolder", "is_trace_folder", "read_manifest", "read_trace"]
 
+_PRECISION = "precision.json"
 _OR_SKIP = ", or leave it out with --skip-corrupt"
 
 
@@ -174,6 +177,10 @@ class TraceFolder:
         with replacing(self.path / "tokens.parquet") as temporary:
             pq.write_table(table, temporary, compression="zstd")
 
+    def write_precision(self, precision: Precision) -> None:
+        """Store where the trace stopped; with it, its first samples are a complete trace."""
+        write_json(self.path / _PRECISION, precision.model_dump(mode="json"))
+
     def _part(self, index: int) -> Path:
         return self.path / f"part-{index:05d}.parquet"
 
@@ -236,20 +243,44 @@ def _read_token_strings(path: Path, *, skip_corrupt: bool) -> dict[int, str]:
         return {}
 
 
-def read_trace(path: Path, *, skip_corrupt: bool = False) -> Trace:
+def _read_precision(path: Path, num_samples: int) -> Precision:
+    """Where a trace in the order of looks stopped.
+
+    Raises:
+        TraceError: it has not stopped yet.
+    """
+    file = path / _PRECISION
+    if not file.is_file():
+        raise TraceError(
+            f"{path} is not finished: its precision is not reached yet, and there are prompts left; "
+            "run the same again, it resumes"
+        )
+    with _readable(file):  # a validation error is a ValueError
+        precision = Precision.model_validate_json(file.read_text(encoding="utf-8"))
+        if precision.looks[-1].n_samples > num_samples:
+            raise ValueError(f"it counts more samples than the {num_samples} there are")
+    return precision
+
+
+def read_trace(path: Path, *, skip_corrupt: bool = False, first: int | None = None) -> Trace:
     """Read a trace folder.
 
     Args:
         path: the folder.
         skip_corrupt: leave out parts that cannot be read; they become failures that say so. Text of tokens that cannot
             be read is left out too, being for display only.
+        first: read only that many samples, of a trace that is in work.
 
     Raises:
         CorruptTraceError: a file cannot be read; names it.
         TraceError: no trace, an unfinished one, or one in which every sample failed.
     """
     manifest = read_manifest(path)
-    samples = _read_samples(path)
+    samples, precision = _read_samples(path), None
+    if first is None and manifest.settings.order == "looks":
+        precision = _read_precision(path, len(samples))
+        first = precision.looks[-1].n_samples
+    samples = samples[:first]
     parts: list[tuple[int, Rows]] = []
     failures: list[Failure] = []
     missing = 0
@@ -273,7 +304,8 @@ def read_trace(path: Path, *, skip_corrupt: bool = False) -> Trace:
         )
     if not parts:
         raise TraceError(f"{path} has no traced sample: all {len(samples)} failed, first: {failures[0].reason}")
-    return _joined(manifest, samples, parts, tuple(failures), _read_token_strings(path, skip_corrupt=skip_corrupt))
+    joined = _joined(manifest, samples, parts, tuple(failures), _read_token_strings(path, skip_corrupt=skip_corrupt))
+    return replace(joined, precision=precision)
 
 
 def _joined(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exitbench.trace.manifest import Manifest
+from exitbench.trace.precision import Precision
 
 __all__ = ["Failure", "SampleInfo", "Trace"]
 
@@ -39,7 +40,7 @@ class Trace:
 
     manifest: Manifest
     samples: tuple[SampleInfo, ...]
-    """Every sample of the run, in workload order, traced or failed."""
+    """Every sample that was used, in the order of the run, traced or failed."""
     failures: tuple[Failure, ...] = ()
     sample_index: NDArray[np.int32]
     """(N,) row's sample, an index into `samples`; non-decreasing."""
@@ -62,6 +63,8 @@ class Trace:
     """
     token_strings: dict[int, str] = field(default_factory=dict)
     """Decoded text of every token id that occurs in the trace."""
+    precision: Precision | None = None
+    """Where the trace stopped, and why; None if it was to use every sample, or is still in work."""
 
     def __post_init__(self) -> None:
         num_rows = len(self.sample_index)
@@ -70,7 +73,7 @@ class Trace:
         for name, values in self.signals.items():
             assert values.shape == (num_rows, self.num_blocks + 1), (name, values.shape, num_rows)
         assert num_rows == 0 or 0 <= self.sample_index.min() <= self.sample_index.max() < len(self.samples)
-        assert np.all(np.diff(self.sample_index) >= 0), "rows must be grouped by sample, in workload order"
+        assert np.all(np.diff(self.sample_index) >= 0), "rows must be grouped by sample, in the samples' order"
 
     @property
     def num_blocks(self) -> int:

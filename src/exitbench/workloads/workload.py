@@ -7,6 +7,7 @@ built; loaders add where in the file the fault lies.
 
 import hashlib
 import json
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ from typing import Literal, get_args
 
 from exitbench.errors import WorkloadError
 
-__all__ = ["Kind", "Sample", "Workload", "spread"]
+__all__ = ["Kind", "Sample", "Workload", "spread", "stratified_order"]
 
 Kind = Literal["prompts", "text"]
 
@@ -127,6 +128,30 @@ def spread(categories: Sequence[str], n: int) -> list[int]:
         share = (rank + 0.5) / sizes[category] if rank else 0.0
         priority.append((share, index))
     return sorted(index for _, index in sorted(priority)[:n])
+
+
+def stratified_order(categories: Sequence[str], seed: int) -> list[int]:
+    """Put entries into a random order of which every beginning has the mix of the whole.
+
+    Among the first n, a category has its share of n, rounded up or down; which of its entries come first, and which
+    categories are rounded up, is drawn. A beginning is thus a stratified random sample of all entries.
+
+    Args:
+        categories: category of each entry.
+        seed: of what is drawn; nothing else about the entries has a say.
+
+    Returns:
+        All indices, in that order.
+    """
+    draw = random.Random(seed).random  # noqa: S311 -- same in every version of Python
+    sizes, seen = Counter(categories), Counter[str]()
+    offsets = {category: draw() for category in sizes}
+    priority = []
+    for _, index in sorted((draw(), index) for index in range(len(categories))):
+        category = categories[index]
+        priority.append(((seen[category] + offsets[category]) / sizes[category], index))
+        seen[category] += 1
+    return [index for _, index in sorted(priority)]
 
 
 def _check_text(field: str, text: str) -> None:
