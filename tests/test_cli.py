@@ -21,7 +21,7 @@ from transformers import BertConfig, BertForMaskedLM
 from exitbench import __version__, cli
 from exitbench.cli import app, main
 from exitbench.models.toy import byte_tokenizer, save_toy
-from exitbench.trace import collect
+from exitbench.trace.record import Recorder
 from exitbench.trace.table import Failure, SampleInfo
 
 NUM_PROMPTS = 12
@@ -168,7 +168,7 @@ def test_fast_and_full_do_not_mix(place, finished):
 def test_run_again_resumes_and_changes_nothing(place, finished):
     """A second run that traces anew, or scores differently."""
     before = contents(finished)
-    with patch.object(collect, "_trace_sample", side_effect=AssertionError("traced again")):
+    with patch.object(Recorder, "rows", side_effect=AssertionError("traced again")):
         outcome = exitbench(*run_arguments(place), "--out", finished, "--json")
     assert outcome.code == 0, outcome
     assert contents(finished / "trace") == contents(place / "finished" / "trace")
@@ -195,7 +195,7 @@ def test_precision_stops_the_run(place, tmp_path):
 
 def test_interrupted_run_resumes_to_the_same_score(place, tmp_path):
     """Control-C that prints a traceback, or rows that depend on where a run was cut."""
-    real, calls = collect._trace_sample, []
+    real, calls = Recorder.rows, []
 
     def interrupted(*arguments, **named):
         calls.append(arguments)
@@ -203,7 +203,7 @@ def test_interrupted_run_resumes_to_the_same_score(place, tmp_path):
             raise KeyboardInterrupt
         return real(*arguments, **named)
 
-    with patch.object(collect, "_trace_sample", interrupted):
+    with patch.object(Recorder, "rows", interrupted):
         outcome = exitbench(*run_arguments(place), "--out", tmp_path / "out")
     assert (outcome.code, outcome.out) == (130, "")
     assert outcome.err == "interrupted; a run or trace resumes with the same command\n"

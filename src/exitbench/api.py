@@ -61,7 +61,8 @@ class Run:
 
 def default_folder(model: LoadedModel, workload: Workload, options: TraceOptions) -> Path:
     """`exitbench-out/MODEL-WORKLOAD` below the working directory, with what differs from the default options."""
-    changed = {f.name: getattr(options, f.name) for f in fields(options) if getattr(options, f.name) != f.default}
+    deciding = [f for f in fields(options) if f.name != "memory"]  # which changes no result
+    changed = {f.name: getattr(options, f.name) for f in deciding if getattr(options, f.name) != f.default}
     parts = [model.source.name, workload.name, *(f"{name}={value}" for name, value in changed.items())]
     return Path("exitbench-out") / "-".join(re.sub(r"[^\w.=-]+", "_", part).strip(".") for part in parts)
 

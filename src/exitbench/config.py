@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from exitbench.errors import ExitbenchError
+from exitbench.sizes import parse_size
 
 __all__ = ["Mode", "TraceOptions"]
 
@@ -30,8 +31,17 @@ class TraceOptions:
     """Prompts generated together; fixed, so that a resumed run generates the same answers."""
     fast: bool = False
     """Record only the final token and the depth at which it is decided, no signals."""
+    memory: str = "2GiB"
+    """Most to hold at once beside the weights and one pass: logits and hidden states. Changes no result."""
     seed: int = 0
     """Recorded in the trace; tracing itself draws nothing at random but, with a precision, the order of prompts."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """`memory` as a number."""
+        size = parse_size(self.memory)
+        assert size
+        return size
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -49,6 +59,8 @@ class TraceOptions:
                 f"--precision is {self.precision}, expected the half-width of an interval of a share, above 0 and "
                 "below 0.5; give for example 0.02"
             )
+        if not parse_size(self.memory):
+            raise ExitbenchError(f"--memory is {self.memory!r}, expected a size such as 512MiB or 2GiB")
         if self.seed < 0:
             raise ExitbenchError(f"--seed is {self.seed}, expected at least 0; give a seed that is not negative")
         if self.on is not None and self.on not in get_args(Mode):

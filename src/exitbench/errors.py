@@ -8,6 +8,7 @@ __all__ = [
     "CorruptTraceError",
     "ExitbenchError",
     "ModelError",
+    "OutOfMemoryError",
     "ReportError",
     "TraceError",
     "UnknownNameError",
@@ -42,6 +43,10 @@ class TraceError(ExitbenchError):
 
 class CorruptTraceError(TraceError):
     """A part file of a trace that cannot be read."""
+
+
+class OutOfMemoryError(ExitbenchError):
+    """Work that does not fit the memory there is, however it is cut up."""
 
 
 class ReportError(ExitbenchError):

@@ -67,6 +67,7 @@ class TraceGroup:
     fast: Annotated[
         bool, typer.Option("--fast", help="Record only when each token is decided: EES and its curves, no more.")
     ] = False
+    memory: Annotated[str, typer.Option(help="Most to hold beside the weights and one pass, e.g. 512MiB.")] = "2GiB"
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of the folds.")] = 0
 
     def options(self) -> TraceOptions:

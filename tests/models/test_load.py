@@ -79,8 +79,8 @@ def test_unproved_model_is_refused_unless_looked_at(folder, monkeypatch):
     """A model measured although its proof failed, or a failed proof that cannot be looked at."""
 
     class Wrong(ModelAdapter):
-        def readout(self, hidden_RD):
-            return super().readout(hidden_RD * 1.5 + 1)
+        def readout(self, hidden_RD, **named):
+            return super().readout(hidden_RD * 1.5 + 1, **named)
 
     monkeypatch.setattr(load_module, "ModelAdapter", Wrong)
     with pytest.raises(ValidationError, match="readout of the hidden state at depth L"):

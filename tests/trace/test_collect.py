@@ -17,6 +17,7 @@ from exitbench.models.load import load
 from exitbench.models.toy import byte_tokenizer, save_toy, toy_model
 from exitbench.trace import collect as collect_module
 from exitbench.trace.collect import collect
+from exitbench.trace.record import Recorder
 from exitbench.trace.store import read_trace
 from exitbench.workloads import Sample, Workload
 
@@ -308,20 +309,6 @@ def test_non_finite_logits_fail_a_fast_sample_too(tmp_path):
     assert sorted(set(trace.sample_index)) == [0, 2, 3]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("depth", [0, 1])
-def test_not_a_number_agrees_with_nothing(number, depth, dtype):
-    """The top-1 of a row of NaN, which is a token like any other, counted as agreement at that depth."""
-    hidden_LRD = torch.zeros(2, 1, 300, dtype=dtype)
-    hidden_LRD[:, 0, 0] = 1
-    hidden_LRD[depth, 0, 0 if number != -float("inf") else 299] = number
-    model = SimpleNamespace(adapter=SimpleNamespace(readout=lambda hidden_RD: hidden_RD))
-    stretch = collect_module._Stretch(ids=[0, 0], first_row=0, turn=0)
-    with pytest.raises(collect_module._SampleFailedError, match="not finite, turn 1"):
-        collect_module._decisions(model, hidden_LRD, stretch)
-
-
 def test_failed_samples_are_tried_again(tmp_path, contents, monkeypatch):
     """A failure kept for ever although its cause is gone, or lost on the second run."""
     model, folder = _poisoned(tmp_path / "model"), tmp_path / "trace"
@@ -355,7 +342,7 @@ def test_resumed_run_ends_with_the_same_bytes(
 ):
     """Rows that depend on where a run was cut, or samples traced twice or never."""
     calls = []
-    real = collect_module._trace_sample
+    real = Recorder.rows
 
     def stop(*args, **named):
         calls.append(0)
@@ -365,7 +352,7 @@ def test_resumed_run_ends_with_the_same_bytes(
 
     folder = tmp_path / "trace"
     with monkeypatch.context() as patch:
-        patch.setattr(collect_module, "_trace_sample", stop)
+        patch.setattr(Recorder, "rows", stop)
         with pytest.raises(_StoppedError):
             collect(loaded, prompts, folder, options=options)
     assert len(list(folder.glob("part-*"))) == after
@@ -411,7 +398,7 @@ def test_finished_trace_is_not_traced_again(loaded, prompts, options, copied, co
     def never(*args, **named):
         raise AssertionError("traced again")
 
-    monkeypatch.setattr(collect_module, "_trace_sample", never)
+    monkeypatch.setattr(Recorder, "rows", never)
     monkeypatch.setattr(collect_module, "greedy_answers", never)
     collect(loaded, prompts, copied, options=options)
     assert contents(copied) == before

@@ -11,6 +11,7 @@ from exitbench.errors import CorruptTraceError, TraceError
 from exitbench.trace import collect as collect_module
 from exitbench.trace.collect import collect
 from exitbench.trace.precision import Look, Precision
+from exitbench.trace.record import Recorder
 from exitbench.trace.store import read_trace
 from exitbench.workloads import Sample, Workload
 
@@ -84,7 +85,7 @@ def test_killed_anywhere_it_resumes_to_the_same_files(loaded, many, tmp_path, co
     """A look that is skipped, taken twice or taken on other samples after a run was cut."""
     collect(loaded, many, tmp_path / "whole", options=OPTIONS, stopping=StopAt(2))
     expected = contents(tmp_path / "whole")
-    real = collect_module._trace_sample
+    real = Recorder.rows
     rng = random.Random(0)
     for _ in range(12):
         chance = rng.random() * 0.4
@@ -94,7 +95,7 @@ def test_killed_anywhere_it_resumes_to_the_same_files(loaded, many, tmp_path, co
                 raise KeyboardInterrupt
             return real(*arguments)
 
-        with patch.object(collect_module, "_trace_sample", cut):
+        with patch.object(Recorder, "rows", cut):
             try:
                 collect(loaded, many, tmp_path / "cut", options=OPTIONS, stopping=StopAt(2))
             except KeyboardInterrupt:
@@ -109,7 +110,7 @@ def test_a_finer_precision_goes_on_from_there(loaded, many, tmp_path, contents):
     collect(loaded, many, tmp_path / "fine", options=OPTIONS, stopping=StopAt(None))
     collect(loaded, many, tmp_path / "t", options=OPTIONS, stopping=StopAt(1))
     assert len(read_trace(tmp_path / "t").samples) == 3
-    with patch.object(collect_module, "_trace_sample", side_effect=collect_module._trace_sample) as traced:
+    with patch.object(Recorder, "rows", autospec=True, side_effect=Recorder.rows) as traced:
         collect(loaded, many, tmp_path / "t", options=OPTIONS, stopping=StopAt(None))
     assert traced.call_count == 7
     assert contents(tmp_path / "t") == contents(tmp_path / "fine")

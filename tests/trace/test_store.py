@@ -119,7 +119,7 @@ def test_corrupt_part_is_found_before_anything_is_traced(copied, loaded, prompts
     """Hours of tracing that end with a message about a part that was there all along, or with unfit advice."""
     (copied / "part-00000.parquet").unlink()
     (copied / "part-00004.parquet").write_bytes(b"PAR1")
-    monkeypatch.setattr("exitbench.trace.collect.compute_signals", lambda *_: pytest.fail("a sample was traced"))
+    monkeypatch.setattr("exitbench.trace.record.Recorder.rows", lambda *_: pytest.fail("a sample was traced"))
     with pytest.raises(CorruptTraceError, match=r"part-00004\.parquet .*; delete it and run the trace again$"):
         collect(loaded, prompts, copied, options=options)
 

@@ -17,11 +17,11 @@ from transformers import PreTrainedModel
 
 from exitbench.errors import ModelError
 from exitbench.models.strict import one_line
+from exitbench.sizes import parse_size
 
 __all__ = ["placement_options", "settle", "weights_wait_on"]
 
-_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-_LIMIT = re.compile(r"(?P<device>[\w:]+)=(?P<number>\d+(\.\d+)?) ?(?P<unit>[MGT]i?B)", re.IGNORECASE)
+_LIMIT = re.compile(r"(?P<device>[\w:]+)=(?P<size>.+)")
 # Of the memory that is free, where the user names no limit: activations and caches need some too.
 _SHARE_OF_FREE = 0.9
 
@@ -86,7 +86,8 @@ def _budget(text: str) -> dict[int | str, int]:
     stated: dict[int | str, int] = {}
     for entry in text.split(","):
         limit = _LIMIT.fullmatch(entry.strip())
-        if limit is None:
+        size = parse_size(limit["size"]) if limit else None
+        if limit is None or size is None:
             raise ModelError(
                 f"--max-memory has {entry.strip()!r}, expected DEVICE=SIZE with commas between, e.g. "
                 "cpu=8GiB,cuda:0=70GiB"
@@ -97,5 +98,5 @@ def _budget(text: str) -> dict[int | str, int]:
             raise ModelError(f"--max-memory names {name}, expected one of {', '.join(devices)}")
         if devices[name] in stated:
             raise ModelError(f"--max-memory names {name} twice; give one limit a device")
-        stated[devices[name]] = int(float(limit["number"]) * _UNITS[limit["unit"].upper()])
-    return {device: int(_SHARE_OF_FREE * size) for device, size in free.items()} | stated
+        stated[devices[name]] = size
+    return {device: int(_SHARE_OF_FREE * there) for device, there in free.items()} | stated

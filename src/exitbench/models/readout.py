@@ -23,11 +23,11 @@ from exitbench.models.adapter import ModelAdapter
 from exitbench.models.discover import probe_ids
 from exitbench.models.strict import LOAD_ERRORS
 
-__all__ = ["LEAST_ROWS", "Readout"]
+__all__ = ["Readout"]
 
-LEAST_ROWS = 16
-"""Products of fewer rows may be computed by other code, which adds up in another order."""
-_SOME_TOKENS = (LEAST_ROWS, 37, 300, 1000)
+_LEAST_ROWS = 16
+"""Products of fewer rows may be computed by other code, which adds up in another order; so they are filled up."""
+_SOME_TOKENS = (_LEAST_ROWS, 37, 300, 1000)
 
 
 class Readout:
@@ -84,8 +84,9 @@ class Readout:
         if not self.is_split:
             return self._adapter.readout(features_RE)
         with torch.inference_mode():
-            product = self._product(features_RE, tokens)
-            return product if self._head_is_last else self._after_head(product)
+            product = self._product(_filled_up(features_RE), tokens)
+            logits = product if self._head_is_last else self._after_head(product)
+            return logits[: len(features_RE)]
 
     def _try_to_split(self, hidden_RD: torch.Tensor, logits_RV: torch.Tensor) -> None:
         """Find out which shortcuts give these logits for these hidden states, to the last bit."""
@@ -101,7 +102,7 @@ class Readout:
         self.dtype = product.dtype if self._head_is_last else logits_RV.dtype
         self.picks_tokens = all(
             _same(self.logits(features[:rows], tokens), logits_RV[:rows, tokens])
-            for rows in (LEAST_ROWS, len(features))
+            for rows in (1, _LEAST_ROWS, len(features))
             for tokens in _some_tokens(self.vocab_size, logits_RV.device)
         )
 
@@ -154,6 +155,12 @@ class Readout:
             self._workspace = None  # before the larger one is asked for
             self._workspace = self._weight.new_empty(size)
         return self._workspace[:size]
+
+
+def _filled_up(features_RE: torch.Tensor) -> torch.Tensor:
+    """The rows, and as many copies of the first one as a product needs at least."""
+    missing = _LEAST_ROWS - len(features_RE)
+    return features_RE if missing <= 0 else torch.cat([features_RE, features_RE[:1].expand(missing, -1)])
 
 
 def _are_rows(weight: Any, num_rows: int) -> bool:

@@ -10,7 +10,7 @@ D hidden size, E features, V vocabulary, C shortlist.
 
 import torch
 
-from exitbench.models.readout import LEAST_ROWS, Readout
+from exitbench.models.readout import Readout
 from exitbench.signals.compute import DEFAULT_MEMORY, MOST_ROWS
 from exitbench.signals.decision import Decisions, top_ids
 from exitbench.signals.native import native_reductions
@@ -27,23 +27,24 @@ class LazyDecisions:
 
     Args:
         readout: of the model.
-        memory: bytes of logits to hold at once.
     """
 
-    def __init__(self, readout: Readout, *, memory: int = DEFAULT_MEMORY) -> None:
+    def __init__(self, readout: Readout) -> None:
         self._readout = readout
-        self._rows = max(LEAST_ROWS, min(MOST_ROWS, memory // (readout.vocab_size * readout.dtype.itemsize)))
+        self._rows = MOST_ROWS
         self._wins = torch.zeros(readout.vocab_size, dtype=torch.int64)
         """(V,) how often each token has beaten a final top-1."""
         self._not_finite = 0
 
-    def __call__(self, hidden_LRD: torch.Tensor) -> Decisions:
+    def __call__(self, hidden_LRD: torch.Tensor, *, memory: int = DEFAULT_MEMORY) -> Decisions:
         """Decide the tokens of a stretch.
 
         Args:
             hidden_LRD: (L + 1, R, D) hidden states after 0..L blocks.
+            memory: bytes of logits to hold at once.
         """
-        self._not_finite = 0
+        rows = memory // (self._readout.vocab_size * self._readout.dtype.itemsize)
+        self._rows, self._not_finite = max(1, min(MOST_ROWS, rows)), 0
         final = self._top_ids(self._readout.features(hidden_LRD[-1]))
         depth = torch.zeros_like(final)
         agreeing, high = torch.arange(len(final)), len(hidden_LRD) - 1
@@ -82,9 +83,7 @@ class LazyDecisions:
         found = [torch.empty(0, dtype=torch.int64)]
         for start in range(0, len(features_NE), self._rows):
             chunk_NE = features_NE[start : start + self._rows]
-            missing = max(0, LEAST_ROWS - len(chunk_NE))
-            padded = torch.cat([chunk_NE, chunk_NE[:1].expand(missing, -1)])
-            top = _top_ids(self._readout.logits(padded, shortlist))[: len(chunk_NE)].cpu()
+            top = _top_ids(self._readout.logits(chunk_NE, shortlist)).cpu()
             self._not_finite += int((top < 0).sum())
             found.append(top if shortlist is None else torch.where(top < 0, top, shortlist[top]))
         return torch.cat(found)

@@ -6,33 +6,25 @@ positions whose next token belongs to the model's answer, its end token included
 document that have a next token. With `fast`, each row's decision is recorded and no signals.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from exitbench.config import Mode, TraceOptions
 from exitbench.env import environment_report, library_versions
-from exitbench.errors import WorkloadError
+from exitbench.errors import OutOfMemoryError, WorkloadError
 from exitbench.models.catalogue import facts_of
 from exitbench.models.load import LoadedModel
 from exitbench.models.placement import weights_wait_on
 from exitbench.models.strict import quiet_transformers
 from exitbench.progress import SILENT, Progressor
-from exitbench.signals import compute_signals
-from exitbench.signals.decision import Decisions
-from exitbench.signals.lazy import LazyDecisions
-from exitbench.trace.decision import decision_depths
+from exitbench.trace.budget import in_halves
 from exitbench.trace.generate import greedy_answers
 from exitbench.trace.lock import sole_writer
 from exitbench.trace.manifest import Manifest, ModelIdentity, Order, Settings, WorkloadIdentity
-from exitbench.trace.parts import Rows
 from exitbench.trace.precision import Stopping
 from exitbench.trace.prompts import conversation_ids, cut_into_documents, has_chat_template
+from exitbench.trace.record import Recorder, SampleFailedError, Stretch
 from exitbench.trace.store import TraceFolder, read_trace
 from exitbench.trace.table import SampleInfo
 from exitbench.workloads import Workload
@@ -40,19 +32,7 @@ from exitbench.workloads.workload import spread, stratified_order
 
 __all__ = ["collect"]
 
-
-class _SampleFailedError(Exception):
-    """A sample that gives no rows; recorded, and the run goes on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Stretch:
-    """One sequence to pass through the model and the tokens of it that count."""
-
-    ids: list[int]
-    first_row: int
-    """Position of the first counted token; counted are all from here to the last but one."""
-    turn: int
+Say = Callable[[str], None]
 
 
 def collect(
@@ -84,13 +64,14 @@ def collect(
     mode: Mode = options.on or ("answers" if workload.kind == "prompts" else "text")
     order: Order = "workload" if stopping is None else "looks"
     kind = _Answers if mode == "answers" else _Documents
-    run = kind(loaded, workload, options, order)
+    run = kind(loaded, workload, options, order, progress.say)
     looks = [len(run.samples)] if stopping is None else stopping.plan(len(run.samples))
     with quiet_transformers(), sole_writer(out):
         folder = TraceFolder(out, _manifest(loaded, workload, options, mode, order, command), run.samples)
+        recorder = Recorder(loaded, fast=options.fast, memory=options.memory_bytes, say=progress.say)
         precision = None
         for end in looks:
-            _trace_up_to(end, loaded, run, folder, progress, fast=options.fast)
+            _trace_up_to(end, run, recorder, folder, progress)
             if stopping is not None:
                 precision = stopping.look(read_trace(out, first=end))
                 progress.say(precision.text())
@@ -101,17 +82,15 @@ def collect(
             folder.write_precision(precision)
 
 
-def _trace_up_to(
-    end: int, loaded: LoadedModel, run: "_Run", folder: TraceFolder, progress: Progressor, *, fast: bool
-) -> None:
+def _trace_up_to(end: int, run: "_Run", recorder: Recorder, folder: TraceFolder, progress: Progressor) -> None:
     """Trace whatever is missing of the first `end` samples."""
     todo = [index for index in range(end) if not folder.is_done(index)]
-    with progress.bar(f"Tracing {loaded.source.name}", end) as advance:
+    with progress.bar(f"Tracing {folder.manifest.model.name}", end) as advance:
         advance(end - len(todo))
         for index in todo:
             try:
-                folder.write(index, _trace_sample(loaded, run.stretches(index, folder), fast=fast))
-            except _SampleFailedError as failure:
+                folder.write(index, recorder.rows(run.stretches(index, folder)))
+            except (SampleFailedError, OutOfMemoryError) as failure:
                 folder.write_failure(index, str(failure))
             advance(1)
 
@@ -126,7 +105,7 @@ def _places(samples: Sequence[SampleInfo], options: TraceOptions, order: Order) 
 class _Documents:
     """Given text: one stretch a document."""
 
-    def __init__(self, loaded: LoadedModel, workload: Workload, options: TraceOptions, order: Order) -> None:
+    def __init__(self, loaded: LoadedModel, workload: Workload, options: TraceOptions, order: Order, _: Say) -> None:
         length = min(options.document_tokens, loaded.context_length or options.document_tokens)
         samples, documents = cut_into_documents(loaded.tokenizer, workload, length)
         if options.limit is not None:
@@ -136,14 +115,14 @@ class _Documents:
         self.samples: Sequence[SampleInfo] = [samples[i] for i in places]
         self._documents = [documents[i] for i in places]
 
-    def stretches(self, index: int, folder: TraceFolder) -> list[_Stretch]:
-        return [_Stretch(ids=self._documents[index], first_row=0, turn=0)]
+    def stretches(self, index: int, folder: TraceFolder) -> list[Stretch]:
+        return [Stretch(ids=self._documents[index], first_row=0, turn=0)]
 
 
 class _Answers:
     """The model's own answers: one stretch a turn, prompt and answer."""
 
-    def __init__(self, loaded: LoadedModel, workload: Workload, options: TraceOptions, order: Order) -> None:
+    def __init__(self, loaded: LoadedModel, workload: Workload, options: TraceOptions, order: Order, say: Say) -> None:
         if workload.kind != "prompts":
             raise WorkloadError(
                 f"workload {workload.name!r} is plain text and asks nothing, so nothing is answered; use --on text"
@@ -152,6 +131,7 @@ class _Answers:
             workload = workload.limited(options.limit)
         self._loaded = loaded
         self._options = options
+        self._say = say
         self._chat = options.chat_template and has_chat_template(loaded.tokenizer)
         self._batch_number = -1
         self._batch: list[list[list[int]]] = []
@@ -161,7 +141,7 @@ class _Answers:
         self.samples: Sequence[SampleInfo] = [samples[i] for i in _places(samples, options, order)]
         self._refuse_too_long()
 
-    def stretches(self, index: int, folder: TraceFolder) -> list[_Stretch]:
+    def stretches(self, index: int, folder: TraceFolder) -> list[Stretch]:
         """Prompt and answer of every turn of a sample, generating its batch's answers where they are not there yet."""
         size = _generation_batch(self._loaded, self._options)
         number, place = divmod(index, size)
@@ -174,14 +154,14 @@ class _Answers:
                 folder.write_answers(number, self._batch)
         answers = self._batch[place]
         if len(answers) < len(self.samples[index].turns):
-            raise _SampleFailedError(
+            raise SampleFailedError(
                 f"the prompt of turn {len(answers) + 1} and its answer are longer than the model's context of "
                 f"{self._loaded.context_length} tokens"
             )
         stretches = []
         for turn, answer in enumerate(answers):
             prompt = self._prompt(self.samples[index], answers[:turn])
-            stretches.append(_Stretch(ids=prompt + answer, first_row=len(prompt) - 1, turn=turn))
+            stretches.append(Stretch(ids=prompt + answer, first_row=len(prompt) - 1, turn=turn))
         return stretches
 
     def _prompt(self, sample: SampleInfo, answers: Sequence[Sequence[int]]) -> list[int]:
@@ -214,10 +194,12 @@ class _Answers:
             }
             ready = {i: prompt for i, prompt in waiting.items() if self._fits(prompt)}
             if ready:
-                new = greedy_answers(self._loaded.model, list(ready.values()), self._options.max_new_tokens)
-                for i, answer in zip(ready, new, strict=True):
+                for i, answer in zip(ready, in_halves(self._answers, list(ready.values()), self._say), strict=True):
                     answers[i].append(answer)
         return answers
+
+    def _answers(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        return greedy_answers(self._loaded.model, prompts, self._options.max_new_tokens)
 
 
 _Run = _Answers | _Documents
@@ -226,59 +208,6 @@ _Run = _Answers | _Documents
 def _generation_batch(loaded: LoadedModel, options: TraceOptions) -> int:
     """Prompts answered together: one where padding would change the answers."""
     return options.generation_batch if loaded.can_pad else 1
-
-
-def _trace_sample(loaded: LoadedModel, stretches: Sequence[_Stretch], *, fast: bool) -> Rows:
-    """All rows of one sample, turn after turn."""
-    parts = [_trace_stretch(loaded, stretch, fast=fast) for stretch in stretches]
-    return Rows(
-        turn=np.concatenate([p.turn for p in parts]),
-        position=np.concatenate([p.position for p in parts]),
-        input_id=np.concatenate([p.input_id for p in parts]),
-        target_id=np.concatenate([p.target_id for p in parts]),
-        final_id=np.concatenate([p.final_id for p in parts]),
-        decision_depth=np.concatenate([p.decision_depth for p in parts]),
-        signals={name: np.concatenate([p.signals[name] for p in parts]) for name in parts[0].signals},
-    )
-
-
-def _trace_stretch(loaded: LoadedModel, stretch: _Stretch, *, fast: bool) -> Rows:
-    adapter = loaded.adapter
-    ids = torch.tensor(stretch.ids, device=adapter.model.device)
-    rows = slice(stretch.first_row, len(stretch.ids) - 1)
-    hidden_LRD = adapter.capture(ids[None], rows)
-    target = ids[rows.start + 1 :].to(hidden_LRD.device)
-    if fast:
-        decided, signals = LazyDecisions(loaded.readout)(hidden_LRD), {}
-        if decided.not_finite:
-            raise _SampleFailedError(
-                f"logits are not finite, turn {stretch.turn + 1}; trace without --fast to see where"
-            )
-    else:
-        signals = compute_signals(hidden_LRD, target, loaded.readout)
-        _refuse_not_finite(signals, stretch)
-        top1_id = signals["top1_id"].astype(np.int32)
-        decided = Decisions(final_id=top1_id[:, -1], decision_depth=decision_depths(top1_id), not_finite=0)
-    position = np.arange(rows.start, rows.stop, dtype=np.int32)
-    return Rows(
-        turn=np.full(len(position), stretch.turn, np.int16),
-        position=position,
-        input_id=ids[rows].cpu().numpy().astype(np.int32),
-        target_id=target.cpu().numpy().astype(np.int32),
-        final_id=decided.final_id,
-        decision_depth=decided.decision_depth,
-        signals=signals,
-    )
-
-
-def _refuse_not_finite(signals: Mapping[str, NDArray[np.generic]], stretch: _Stretch) -> None:
-    finite = np.isfinite(signals["top1_prob"]) & np.isfinite(signals["entropy"])
-    if not finite.all():
-        row, depth = np.argwhere(~finite)[0]
-        raise _SampleFailedError(
-            f"logits are not finite at depth {depth}, position {stretch.first_row + row}, turn {stretch.turn + 1} "
-            f"({(~finite).any(-1).sum()} of {len(finite)} tokens affected)"
-        )
 
 
 def _manifest(

@@ -5,6 +5,7 @@ signal with L + 1 entries. Undefined entries (a cosine to the depth before depth
 columns.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,13 @@ class Rows:
     """(N,)"""
     signals: dict[str, NDArray[np.generic]]
     """Name -> (N, L + 1)."""
+
+    @classmethod
+    def joined(cls, parts: Sequence["Rows"]) -> "Rows":
+        """All rows of `parts`, which hold the same signals, one part after the other."""
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _SCALARS}
+        signals = {name: np.concatenate([part.signals[name] for part in parts]) for name in parts[0].signals}
+        return cls(**columns, signals=signals)
 
 
 def _list_column(values: NDArray[np.generic]) -> "pa.Array[Any]":

@@ -1,0 +1,111 @@
+"""From token ids to rows: one pass of the model over a stretch, then its signals or its decisions."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exitbench.models.load import LoadedModel
+from exitbench.signals import compute_signals
+from exitbench.signals.compute import DEFAULT_MEMORY
+from exitbench.signals.lazy import LazyDecisions
+from exitbench.trace.budget import Budget
+from exitbench.trace.decision import decision_depths
+from exitbench.trace.parts import Rows
+
+__all__ = ["Recorder", "SampleFailedError", "Stretch"]
+
+
+class SampleFailedError(Exception):
+    """A sample that gives no rows; recorded, and the run goes on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """One sequence to pass through the model and the tokens of it that count."""
+
+    ids: list[int]
+    first_row: int
+    """Position of the first counted token; counted are all from here to the last but one."""
+    turn: int
+
+
+class Recorder:
+    """Makes the rows of samples, within a budget of memory.
+
+    Half of the budget is for hidden states: where those of a stretch are more, it is passed through the model once for
+    each part of its rows. The other half is for logits.
+
+    Args:
+        loaded: a validated model.
+        fast: record decisions alone.
+        memory: bytes to hold at once beside the weights and one pass.
+        say: told when there is less.
+    """
+
+    def __init__(self, loaded: LoadedModel, *, fast: bool, memory: int, say: Callable[[str], None]) -> None:
+        self._loaded = loaded
+        self._budget = Budget(memory, say)
+        self._lazy = LazyDecisions(loaded.readout) if fast else None
+
+    def rows(self, stretches: Sequence[Stretch]) -> Rows:
+        """All rows of one sample, turn after turn.
+
+        Raises:
+            SampleFailedError: logits are not finite.
+            OutOfMemoryError: not even one row fits.
+        """
+        return Rows.joined([part for stretch in stretches for part in self._parts(stretch)])
+
+    def _parts(self, stretch: Stretch) -> list[Rows]:
+        """The rows of one stretch, as many together as have hidden states that fit."""
+        shape, end = self._loaded.shape, len(stretch.ids) - 1
+        of_row = (shape.num_blocks + 1) * self._loaded.adapter.hidden_size * self._loaded.model.dtype.itemsize
+
+        def parts(memory: int) -> list[Rows]:
+            size = max(1, memory // 2 // of_row)
+            starts = range(stretch.first_row, end, size)
+            return [self._part(stretch, slice(start, min(start + size, end)), memory) for start in starts]
+
+        return self._budget.spend(parts)
+
+    def _part(self, stretch: Stretch, rows: slice, memory: int) -> Rows:
+        ids = torch.tensor(stretch.ids, device=self._loaded.model.device)
+        hidden_LRD = self._loaded.adapter.capture(ids[None], rows)
+        target = ids[rows.start + 1 : rows.stop + 1].to(hidden_LRD.device)
+        for_logits = min(memory // 2, DEFAULT_MEMORY) if hidden_LRD.device.type == "cpu" else memory // 2
+        signals: dict[str, NDArray[np.generic]] = {}
+        if self._lazy is not None:
+            decided = self._lazy(hidden_LRD, memory=for_logits)
+            if decided.not_finite:
+                raise SampleFailedError(
+                    f"logits are not finite, turn {stretch.turn + 1}; trace without --fast to see where"
+                )
+            final_id, depth = decided.final_id, decided.decision_depth
+        else:
+            signals = compute_signals(hidden_LRD, target, self._loaded.readout, memory=for_logits)
+            _refuse_not_finite(signals, rows.start, stretch.turn)
+            top1_id = signals["top1_id"].astype(np.int32)
+            final_id, depth = top1_id[:, -1], decision_depths(top1_id)
+        position = np.arange(rows.start, rows.stop, dtype=np.int32)
+        return Rows(
+            turn=np.full(len(position), stretch.turn, np.int16),
+            position=position,
+            input_id=ids[rows].cpu().numpy().astype(np.int32),
+            target_id=target.cpu().numpy().astype(np.int32),
+            final_id=final_id,
+            decision_depth=depth,
+            signals=signals,
+        )
+
+
+def _refuse_not_finite(signals: dict[str, NDArray[np.generic]], first_position: int, turn: int) -> None:
+    finite = np.isfinite(signals["top1_prob"]) & np.isfinite(signals["entropy"])
+    if not finite.all():
+        row, depth = np.argwhere(~finite)[0]
+        raise SampleFailedError(
+            f"logits are not finite at depth {depth}, position {first_position + row}, turn {turn + 1} "
+            f"({(~finite).any(-1).sum()} of {len(finite)} tokens affected)"
+        )
