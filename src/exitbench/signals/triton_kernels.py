@@ -120,6 +120,36 @@ def _logits(
     return x
 
 
+@triton.jit
+def _look_up(x, start, V, rows, inside, ids_ptr, at_ptr, NUM_IDS: tl.constexpr):
+    """Store the logits at each row's ids, where this tile has them."""
+    columns = tl.arange(0, x.shape[1])[None, :]
+    for k in tl.static_range(NUM_IDS):
+        wanted = tl.load(ids_ptr + rows * NUM_IDS + k, mask=inside, other=-1)
+        found = (wanted >= start) & (wanted < min(start + x.shape[1], V))
+        at = tl.sum(tl.where(columns == (wanted - start)[:, None], x, 0.0), 1)
+        tl.store(at_ptr + rows * NUM_IDS + k, at, mask=found)
+
+
+@triton.jit
+def _best_two(x):
+    """Largest logit of a tile's rows, its column, the lowest of those tied, and the largest of the other columns."""
+    columns = tl.arange(0, x.shape[1])[None, :]
+    top = tl.max(x, 1)
+    column = tl.min(tl.where(x == top[:, None], columns, x.shape[1] - 1), 1)
+    return top, column, tl.max(tl.where(columns == column[:, None], _NO_LOGIT, x), 1)
+
+
+@triton.jit
+def _sums_at(x, higher, top, total, weighted):
+    """Sums of exp(x - higher) and of it times x - higher: a tile's, and those so far, which are of x - top."""
+    drop = top - higher
+    shifted = x - higher[:, None]
+    exponential = tl.exp(shifted)
+    weighted = tl.exp(drop) * (weighted + drop * total) + tl.sum(exponential * shifted, 1)
+    return tl.exp(drop) * total + tl.sum(exponential, 1), weighted
+
+
 @triton.autotune(
     configs=_configs((128, 256, 8, 3), (128, 256, 8, 4), (128, 128, 8, 4), (128, 128, 4, 3), (64, 256, 4, 3)),
     key=["V", "D", "num_stretches"],
@@ -158,7 +188,6 @@ def reduce_kernel(
     weighted = total  # of exp(x - top) * (x - top)
     mean = total
     square = total  # of (x - mean)**2
-    columns = tl.arange(0, BLOCK_V)[None, :]
     for start in range(index * stretch, min(index * stretch + stretch, V), BLOCK_V):
         product = tl.zeros((BLOCK_R, BLOCK_V), tl.float32)
         for d in range(0, D, BLOCK_D):
@@ -168,33 +197,18 @@ def reduce_kernel(
         tile_mean = tl.sum(x, 1) / num_here  # x is 0 beyond V
         x = _within(x, start, V, _NO_LOGIT)
 
-        for k in tl.static_range(NUM_IDS):
-            wanted = tl.load(ids_ptr + rows * NUM_IDS + k, mask=inside, other=-1)
-            found = (wanted >= start) & (wanted < min(start + BLOCK_V, V))
-            at = tl.sum(tl.where(columns == (wanted - start)[:, None], x, 0.0), 1)
-            tl.store(at_ptr + rows * NUM_IDS + k, at, mask=found)
-
-        tile_top = tl.max(x, 1)
-        tile_id = tl.min(tl.where(x == tile_top[:, None], columns, BLOCK_V - 1), 1)
-        tile_second = tl.max(tl.where(columns == tile_id[:, None], _NO_LOGIT, x), 1)
+        _look_up(x, start, V, rows, inside, ids_ptr, at_ptr, NUM_IDS)
+        tile_top, tile_id, tile_second = _best_two(x)
         second = tl.maximum(tl.maximum(second, tile_second), tl.minimum(top, tile_top))
         top_id = tl.where(tile_top > top, start + tile_id, top_id)
         higher = tl.maximum(top, tile_top)
-
-        # Both sums are moved to the new top: exp(x - higher) = exp(x - top) * exp(top - higher).
-        drop = top - higher
-        shifted = x - higher[:, None]
-        weight_of = tl.exp(shifted)
-        weighted = tl.exp(drop) * (weighted + drop * total) + tl.sum(weight_of * shifted, 1)
-        total = tl.exp(drop) * total + tl.sum(weight_of, 1)
+        total, weighted = _sums_at(x, higher, top, total, weighted)
         top = higher
-
-        # Chan, Golub and LeVeque: merge the tile's mean and centred square with those of the tiles before it.
+        share = num_here / (start - index * stretch + num_here)
         centred = _within(x - tile_mean[:, None], start, V, 0.0)
-        num_before = start - index * stretch
-        share = num_here / (num_before + num_here)
+        # Chan, Golub and LeVeque: the tile's mean and centred square merged with those of the tiles before it.
         gap = tile_mean - mean
-        square += tl.sum(centred * centred, 1) + gap * gap * (num_before * share)
+        square += tl.sum(centred * centred, 1) + gap * gap * (1 - share) * num_here
         mean += gap * share
 
     part = part_ptr + index * R + rows
