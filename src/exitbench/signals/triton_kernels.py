@@ -9,9 +9,9 @@ Programs are numbered so that those running at the same time share few row tiles
 its neighbours have just brought into the L2 cache. Operands come through tensor descriptors (TMA on Hopper), which also
 fill with zeros beyond the edges and leave registers to the logits.
 
-What a tile costs beside its product is registers and instructions, about 33 an entry in pass 1 (of Hopper's machine
-code, two ids looked up). By that count the tensor cores wait for a fifth to a quarter of the time at D = 2048, a tenth
-at 8192. Hence no masks but in the last tile, columns counted from the tile's start, and no sum that another one gives.
+What a tile costs beside its product is registers and instructions: 34 a logit in pass 1 (Hopper's machine code, two
+ids looked up). By that count the tensor cores wait for a fifth of the time at D = 2048 and a sixteenth at 8192. Hence
+no masks but in the last tile, columns counted from the tile's start, and no sum that follows from others.
 
 Triton's interpreter, in which the kernels run without a GPU, truncates where a GPU rounds to bfloat16 and multiplies
 bfloat16 matrices wrongly. `INTERPRETED` marks the one place that differs for it; operands are float32 copies there.
