@@ -4,6 +4,9 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+# Without a GPU, Triton's kernels run in its interpreter; chosen when triton is first imported, which transformers does.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 import numpy as np
 import pytest
 import torch

@@ -42,3 +42,19 @@ def test_memory_of_a_large_model():
         assert way["peak_ratio"] < way["bound"], name
     assert ways["in memory"]["sha256"] == ways["on disk"]["sha256"]
     assert ways["cast, in memory"]["sha256"] == ways["cast, on disk"]["sha256"]
+
+
+def test_gpu_readout_in_the_interpreter():
+    """A script that only somebody with a GPU would find broken."""
+    pytest.importorskip(
+        "triton", reason="the kernels need triton, which exists for Linux: pip install 'exitbench[gpu]'"
+    )
+    command = [sys.executable, str(BENCHMARKS / "readout_gpu.py"), "--small"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert {"n_tokens", "repeats", "environment"} <= result.keys()
+    for shape in result["shapes"]:
+        assert shape["ids"]["wrong"] == 0
+        assert max(shape["max_relative_error"].values()) < 1e-5
+        assert shape["extra_bytes"]["pass_1"] is None
+        assert shape["extra_bytes_reason"]

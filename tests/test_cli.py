@@ -28,10 +28,10 @@ NUM_PROMPTS = 12
 OPTIONS_OF_A_TRACE = {
     *("--workload", "--on", "--limit", "--max-new-tokens", "--chat-template", "--no-chat-template", "--dtype"),
     *("--device", "--max-memory", "--attention", "--readout", "--revision", "--trust-remote-code", "--out", "--seed"),
-    *("--fast", "--json", "--quiet"),
+    *("--fast", "--precision", "--memory", "--json", "--quiet"),
 }
 OPTIONS = {
-    "run": OPTIONS_OF_A_TRACE | {"--precision"},
+    "run": OPTIONS_OF_A_TRACE,
     "trace": OPTIONS_OF_A_TRACE,
     "score": {"--skip-corrupt", "--seed", "--json"},
     "report": {"--out", "--skip-corrupt", "--seed"},

@@ -10,7 +10,18 @@ __all__ = ["environment_report", "library_versions"]
 
 _LIBRARIES = ("exitbench", "torch", "transformers")
 _MORE_LIBRARIES = (
-    *("accelerate", "bitsandbytes", "gguf", "numpy", "pyarrow", "safetensors", "scipy", "tokenizers", "torchao"),
+    *(
+        "accelerate",
+        "bitsandbytes",
+        "gguf",
+        "numpy",
+        "pyarrow",
+        "safetensors",
+        "scipy",
+        "tokenizers",
+        "torchao",
+        "triton",
+    ),
 )
 
 
