@@ -18,7 +18,7 @@ import torch
 from common import documents, print_result, quantiles
 from exitbench.models.load import LoadedModel, load
 from exitbench.score.decided import decision_depths
-from measuring import peaks_beyond_forward, times_in_turns
+from measuring import CLOCKS, peaks_beyond_forward, times_in_turns
 from ways import WAYS, Run, Seen, Way
 
 REFERENCE = "exitbench, full"
@@ -105,6 +105,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=2400)
     parser.add_argument("--length", type=int, default=480, help="tokens of a document")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="'processor' on a machine that others use too")
     return parser.parse_args()
 
 
@@ -122,7 +123,7 @@ def main() -> None:
             results[name]["version"] = version(way.package) if way.package else None
         except UnusableError as error:
             results[name]["reason"] = str(error)
-    times, seen = times_in_turns(runs, docs, arguments.repeats)
+    times, seen = times_in_turns(runs, docs, arguments.repeats, arguments.clock)
     peaks = peaks_beyond_forward(runs, docs[0])
     for name in runs:
         ratios = [t / f for t, f in zip(times[name], times["forward"], strict=True)]
@@ -132,7 +133,12 @@ def main() -> None:
             "peak_mib": peaks[name],
             **agreement(seen[name], seen[REFERENCE]),
         }
-    sizes = {"n_tokens": arguments.tokens, "document_tokens": arguments.length, "n_repeats": arguments.repeats}
+    sizes = {
+        "n_tokens": arguments.tokens,
+        "document_tokens": arguments.length,
+        "n_repeats": arguments.repeats,
+        "clock": arguments.clock,
+    }
     print_result(
         f"{arguments.model}, {arguments.dtype}, {arguments.tokens} tokens, {loaded.shape.num_blocks} blocks",
         rows_of(results),

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from common import print_result, quantiles
 from exitbench.models.load import LoadedModel, load
 from exitbench.models.toy import byte_tokenizer
-from measuring import peaks_beyond_forward, times_in_turns
+from measuring import CLOCKS, peaks_beyond_forward, times_in_turns
 from ways import WAYS
 
 NAMES = ("forward", "exitbench, full", "exitbench, lazy")
@@ -41,13 +41,15 @@ def built(num_blocks: int, vocab_size: int) -> LoadedModel:
         return load(str(Path(folder)))
 
 
-def measure(num_tokens: int, num_blocks: int, vocab_size: int, repeats: int) -> dict[str, dict[str, Any]]:
+def measure(
+    num_tokens: int, num_blocks: int, vocab_size: int, *, repeats: int, clock: str
+) -> dict[str, dict[str, Any]]:
     """Time and memory of each way at one point."""
     loaded = built(num_blocks, vocab_size)
     ids = torch.randint(vocab_size, (num_tokens,), generator=torch.Generator().manual_seed(1))
     runs = {name: WAYS[name].prepare(loaded) for name in NAMES}
     times_in_turns(runs, [ids], 1)  # warm-up
-    times, _ = times_in_turns(runs, [ids], repeats)
+    times, _ = times_in_turns(runs, [ids], repeats, clock)
     peaks = peaks_beyond_forward(runs, ids)
     return {name: {"time_s": quantiles(times[name]), "peak_mib": peaks[name]} for name in NAMES}
 
@@ -75,19 +77,20 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=BASE["num_tokens"], help="of the points of the other axes")
     parser.add_argument("--axes", nargs="+", choices=AXES, default=list(AXES))
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="'processor' on a machine that others use too")
     arguments = parser.parse_args()
 
     rows, points = [], []
     for axis in arguments.axes:
         for value in AXES[axis]:
             sizes = BASE | {"num_tokens": arguments.tokens, axis: value}
-            ways = measure(**sizes, repeats=arguments.repeats)
+            ways = measure(**sizes, repeats=arguments.repeats, clock=arguments.clock)
             rows += rows_of(axis, sizes, ways)
             points.append({"axis": axis, **sizes, "ways": ways})
     print_result(
         "seeing every depth of an untrained Llama of width 128, float32",
         rows,
-        {"n_tokens": arguments.tokens, "n_repeats": arguments.repeats, "points": points},
+        {"n_tokens": arguments.tokens, "n_repeats": arguments.repeats, "clock": arguments.clock, "points": points},
     )
 
 
