@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from common import documents, print_result, quantiles
+from common import documents, five_signals, print_result, quantiles
 from exitbench.models.load import LoadedModel, load
 from exitbench.signals import SIGNALS, compute_signals
 
@@ -29,10 +29,7 @@ def naive(loaded: LoadedModel, ids: torch.Tensor) -> None:
     final = loaded.adapter.readout(hidden_LRD[-1]).float().log_softmax(-1)
     for hidden_RD in hidden_LRD[:-1]:
         logprob = loaded.adapter.readout(hidden_RD).float().log_softmax(-1)
-        top2 = logprob.exp().topk(2)
-        _ = (top2.indices[:, 0], top2.values[:, 0], top2.values[:, 0] - top2.values[:, 1])
-        _ = -(logprob.exp() * logprob).sum(-1)
-        _ = (final.exp() * (final - logprob)).sum(-1)
+        five_signals(logprob, final)
 
 
 @torch.inference_mode()

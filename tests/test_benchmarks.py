@@ -3,11 +3,38 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from exitbench.models.toy import save_toy
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def test_peers_that_are_missing_are_rows_with_the_reason(tmp_path):
+    """A crash, or a figure, for a library that is not there; ways of ours that see different things in float32."""
+    toy = str(save_toy(tmp_path))
+    sizes = ("--dtype", "float32", "--tokens", "24", "--length", "12", "--repeats", "1")
+    command = [sys.executable, str(BENCHMARKS / "peers.py"), "--model", toy, *sizes]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    ways = json.loads(done.stdout.splitlines()[-1])["ways"]
+    for name, module in {"TransformerLens": "transformer_lens", "nnterp": "nnterp"}.items():
+        absent = find_spec(module) is None
+        assert (ways[name]["reason"] == "not installed") == absent
+        assert ("time_s" in ways[name]) != absent
+    for name in ("naive lens", "exitbench, lazy"):
+        assert ways[name]["same_decision_depth"] == 1, name
+        assert ways[name]["ratio_to_forward"]["median"] > 0, name
+
+
+def test_scaling_has_every_point():
+    command = [sys.executable, str(BENCHMARKS / "readout_scaling.py"), "--tokens", "8", "--repeats", "1"]
+    done = subprocess.run([*command, "--axes", "num_blocks"], capture_output=True, text=True, check=True)
+    points = json.loads(done.stdout.splitlines()[-1])["points"]
+    assert [point["num_blocks"] for point in points] == [4, 8, 16, 32]
+    assert all(way["time_s"]["median"] > 0 for point in points for way in point["ways"].values())
 
 
 @pytest.mark.slow
