@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from common import five_signals
 from exitbench.models.load import LoadedModel
 from exitbench.signals import SIGNALS, compute_signals
-from exitbench.signals.decision import decisions
+from exitbench.signals.lazy import LazyDecisions
 
 __all__ = ["WAYS", "Run", "Seen", "Way"]
 
@@ -67,16 +67,18 @@ def _naive(loaded: LoadedModel) -> Run:
 def _full(loaded: LoadedModel) -> Run:
     def run(ids: torch.Tensor) -> Seen:
         hidden_LTD = loaded.adapter.capture(ids[None])
-        signals = compute_signals(hidden_LTD, ids.roll(-1), loaded.adapter.readout, loaded.shape.vocab_size)
+        signals = compute_signals(hidden_LTD, ids.roll(-1), loaded.readout)
         return {name: values.T for name, values in signals.items()}
 
     return run
 
 
 def _lazy(loaded: LoadedModel) -> Run:
+    decide = LazyDecisions(loaded.readout)
+
     def run(ids: torch.Tensor) -> Seen:
         hidden_LTD = loaded.adapter.capture(ids[None])
-        return {"decision_depth": decisions(hidden_LTD, loaded.adapter.readout).decision_depth}
+        return {"decision_depth": decide(hidden_LTD).decision_depth}
 
     return run
 

@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest

@@ -8,7 +8,6 @@ import pytest
 
 from exitbench.config import TraceOptions
 from exitbench.errors import CorruptTraceError, TraceError
-from exitbench.trace import collect as collect_module
 from exitbench.trace.collect import collect
 from exitbench.trace.precision import Look, Precision
 from exitbench.trace.record import Recorder

@@ -124,7 +124,7 @@ class Readout:
             if path == self._adapter.paths.head:
                 break
             values = self._adapter.model.get_submodule(path)(values)
-        return values
+        return values.to(self._weight.dtype)  # streams may be wider than the head
 
     def _modules_give(self, features_RE: torch.Tensor, hidden_RD: torch.Tensor) -> bool:
         """Whether one module after the other gives these features; they may not even fit one another."""

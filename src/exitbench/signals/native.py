@@ -120,7 +120,10 @@ class FinalReductions:
 
 def _properties(out: torch.Tensor) -> dict[str, torch.Tensor]:
     whole = ("top_id", "final_rank")  # no top id: 0, and all else that rests on it is not a number
-    return {name: out[..., i].clamp_min(0).long() if name in whole else out[..., i].float() for i, name in enumerate(_FIELDS)}
+    return {
+        name: out[..., i].clamp_min(0).long() if name in whole else out[..., i].float()
+        for i, name in enumerate(_FIELDS)
+    }
 
 
 def _row(values: torch.Tensor, index: int) -> int:
