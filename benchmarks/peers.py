@@ -17,7 +17,7 @@ import torch
 
 from common import documents, print_result, quantiles
 from exitbench.models.load import LoadedModel, load
-from exitbench.score.decided import decision_depths
+from exitbench.trace.decision import decision_depths
 from measuring import CLOCKS, peaks_beyond_forward, times_in_turns
 from ways import WAYS, Run, Seen, Way
 

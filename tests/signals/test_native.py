@@ -25,7 +25,7 @@ def test_built_once_and_kept(fresh, monkeypatch):
     assert native_reductions(torch.bfloat16) is not None
     (library,) = fresh.iterdir()
     native_reductions.cache_clear()
-    monkeypatch.setattr(native_module, "_FLAGS", native_module._FLAGS)
+    monkeypatch.setattr(native_module, "_LINK", native_module._LINK)
     real = subprocess.run
     ran = []
     monkeypatch.setattr(subprocess, "run", lambda command, **named: ran.append(command) or real(command, **named))

@@ -13,14 +13,12 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from exitbench.errors import ExitbenchError
@@ -31,7 +29,9 @@ from exitbench.signals.view import DepthView
 __all__ = ["NativeReductions", "native_reductions"]
 
 _SOURCE = Path(__file__).with_name("reductions.c")
-_FLAGS = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_COMPILE = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-c")
+# Without OpenMP: its functions are then found in the library of it that torch has loaded, and its threads are torch's.
+_LINK = ("-shared",)
 _DTYPE_FLAGS = {torch.float32: "-DFLOAT32", torch.bfloat16: "-DBFLOAT16"}
 _FIELDS = (
     *("top_logit", "second_shifted", "log_normaliser", "expected", "shifted_mean"),
@@ -49,55 +49,34 @@ class NativeReductions:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         address, number = ctypes.c_void_p, ctypes.c_int64
-        library.top_ids.argtypes = (address, number, number, address)
-        library.final_reductions.argtypes = (address, number, number, *[address] * 3)
-        library.reductions.argtypes = (address, *[number] * 3, *[address] * 3, number, number, *[address] * 2)
+        library.top_ids.argtypes = (address, *[number] * 3, address)
+        library.final_reductions.argtypes = (address, *[number] * 3, *[address] * 3)
+        library.reductions.argtypes = (address, *[number] * 4, *[address] * 5)
         self._library = library
 
     def top_ids(self, logits_RV: torch.Tensor) -> torch.Tensor:
         """(R,) id of each row's largest logit, the lowest of those tied; -1 where that is NaN or infinite."""
-        rows, vocab = logits_RV.shape
-        logits, ids = logits_RV.contiguous(), torch.empty(rows, dtype=torch.int32)
-
-        def part(first: int, last: int) -> None:
-            self._library.top_ids(_row(logits, first), last - first, vocab, _row(ids, first))
-
-        _in_parts(part, rows)
+        logits, ids = logits_RV.contiguous(), torch.empty(len(logits_RV), dtype=torch.int32)
+        self._library.top_ids(logits.data_ptr(), *logits.shape, torch.get_num_threads(), ids.data_ptr())
         return ids.long()
 
     def final(self, logits_TV: torch.Tensor) -> "FinalReductions":
         """Probabilities and properties of the final distributions of T tokens."""
-        tokens, vocab = logits_TV.shape
-        logits = logits_TV.contiguous()
-        probabilities, out = torch.empty(tokens, vocab), torch.empty(tokens, len(_FIELDS), dtype=torch.float64)
-
-        def part(first: int, last: int) -> None:
-            room = torch.empty(vocab)
-            places = (
-                _row(logits, first),
-                last - first,
-                vocab,
-                _row(probabilities, first),
-                _row(room, 0),
-                _row(out, first),
-            )
-            self._library.final_reductions(*places)
-
-        _in_parts(part, tokens)
+        logits, threads = logits_TV.contiguous(), torch.get_num_threads()
+        probabilities, room = torch.empty(logits.shape), torch.empty(threads, logits.shape[-1])
+        out = torch.empty(len(logits), len(_FIELDS), dtype=torch.float64)
+        places = (room.data_ptr(), probabilities.data_ptr(), out.data_ptr())
+        self._library.final_reductions(logits.data_ptr(), *logits.shape, threads, *places)
         return FinalReductions(logits=logits, probabilities=probabilities, out=out)
 
     def reductions(self, logits_KTV: torch.Tensor, final: "FinalReductions") -> dict[str, torch.Tensor]:
         """Properties of `DepthView`, name -> (K, T), of K depths of the T tokens of `final`."""
-        depths, tokens, vocab = logits_KTV.shape
-        logits, out = logits_KTV.contiguous(), torch.empty(depths, tokens, len(_FIELDS), dtype=torch.float64)
-        of_final = (_row(final.logits, 0), _row(final.probabilities, 0), _row(final.out, 0))
-
-        def part(first: int, last: int) -> None:
-            room = torch.empty(vocab)
-            shape = (depths, tokens, vocab)
-            self._library.reductions(_row(logits, 0), *shape, *of_final, first, last, _row(room, 0), _row(out, 0))
-
-        _in_parts(part, tokens)
+        logits, threads = logits_KTV.contiguous(), torch.get_num_threads()
+        room = torch.empty(threads, logits.shape[-1])
+        out = torch.empty(*logits.shape[:2], len(_FIELDS), dtype=torch.float64)
+        of_final = (final.logits.data_ptr(), final.probabilities.data_ptr(), final.out.data_ptr())
+        places = (room.data_ptr(), *of_final, out.data_ptr())
+        self._library.reductions(logits.data_ptr(), *logits.shape, threads, *places)
         return _properties(out)
 
 
@@ -126,22 +105,6 @@ def _properties(out: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-def _row(values: torch.Tensor, index: int) -> int:
-    """Address of an entry of the first axis."""
-    return values.data_ptr() + index * values.stride(0) * values.element_size()
-
-
-@cache
-def _pool(num_threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(num_threads, thread_name_prefix="exitbench-reductions")
-
-
-def _in_parts(job: Callable[[int, int], None], num_items: int) -> None:
-    """Call `job(first, last)` on stretches of 0..num_items, one a thread of torch's; compiled code holds no lock."""
-    bounds = np.linspace(0, num_items, min(torch.get_num_threads(), num_items) + 1).round().astype(int).tolist()
-    list(_pool(torch.get_num_threads()).map(job, bounds[:-1], bounds[1:]))
-
-
 @cache
 def native_reductions(dtype: torch.dtype) -> NativeReductions | None:
     """Compiled reductions for logits of `dtype` on the CPU; None where there can be none."""
@@ -161,15 +124,20 @@ def native_reductions(dtype: torch.dtype) -> NativeReductions | None:
 
 def _library(compiler: str, dtype_flag: str) -> Path:
     """Path of the compiled library, built if it is not there yet."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    made_from = (_SOURCE.read_text(encoding="utf-8"), *_FLAGS, dtype_flag, version, _instruction_sets())
+    version = _run(compiler, "--version")
+    made_from = (_SOURCE.read_text(encoding="utf-8"), *_COMPILE, *_LINK, dtype_flag, version, _instruction_sets())
     name = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:32]
     path = cache_root() / "native" / f"reductions-{name}.so"
     if not path.is_file():
-        with replacing(path) as temporary:
-            command = [compiler, *_FLAGS, dtype_flag, "-o", str(temporary), str(_SOURCE), "-lm"]
-            subprocess.run(command, capture_output=True, check=True, timeout=300)
+        with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder:
+            compiled = str(Path(folder) / "reductions.o")
+            _run(compiler, *_COMPILE, dtype_flag, "-o", compiled, str(_SOURCE))
+            _run(compiler, *_LINK, "-o", str(temporary), compiled, "-lm")
     return path
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
 
 
 def _instruction_sets() -> str:

@@ -1,10 +1,11 @@
 /* Reductions of rows of logits over the vocabulary, each row while it is in the processor's caches.
 
-   Compiled once for each dtype of logits by native.py: with -DBFLOAT16, or without for float32. Logits are (rows, vocab),
+   Threads are those of OpenMP that torch uses too: others would wait for them. Compiled once for each dtype of logits by native.py: with -DBFLOAT16, or without for float32. Logits are (rows, vocab),
    row-major. Work on entries is in float32; sums are float32 over BLOCK entries and double beyond. Ties go to the lowest
    id. A row with a NaN, or whose largest entry is infinite, has top id -1. */
 
 #include <math.h>
+#include <omp.h>
 #include <stdint.h>
 
 enum { BLOCK = 4096, LANES = 64, NONE = -1 };
@@ -95,7 +96,8 @@ static Top top_of_row(const logit *row, int64_t vocab, int32_t *id) {
 }
 
 /* Top ids of all rows. */
-void top_ids(const logit *logits, int64_t rows, int64_t vocab, int32_t *ids) {
+void top_ids(const logit *logits, int64_t rows, int64_t vocab, int64_t threads, int32_t *ids) {
+    #pragma omp parallel for num_threads(threads)
     for (int64_t r = 0; r < rows; r++) top_of_row(logits + r * vocab, vocab, ids + r);
 }
 
@@ -141,6 +143,10 @@ typedef struct {
 static Reductions reduce(const logit *row, int64_t vocab, const Final *final, float *exponentials) {
     int32_t id;
     Top top = top_of_row(row, vocab, &id);
+    /* Named here and not in the loop, where the compiler would gather them for each entry. */
+    const logit *final_row = final->row;
+    const float *final_probabilities = final->probabilities;
+    float final_top = final->top_logit, final_mean = final->shifted_mean;
     float largest = top.first, of_final = load(row + final->top_id);
     double normaliser = exponentials_of_row(row, vocab, largest, exponentials);
     double mean = (load(row) - largest) + top.sum / vocab;
@@ -153,10 +159,10 @@ static Reductions reduce(const logit *row, int64_t vocab, const Final *final, fl
         #pragma omp simd reduction(+ : expectations, squares, products, surprises, differences, larger_ones)
         for (int64_t i = start; i < end; i++) {
             float x = load(row + i), s = x - largest, p = exponentials[i] * scale, centred = s - shifted_mean;
-            float final_s = load(final->row + i) - final->top_logit, final_p = final->probabilities[i];
+            float final_s = load(final_row + i) - final_top, final_p = final_probabilities[i];
             expectations += p * s;
             squares += centred * centred;
-            products += centred * (final_s - final->shifted_mean);
+            products += centred * (final_s - final_mean);
             surprises += final_p * (final_s - s);
             differences += __builtin_fabsf(p - final_p);
             larger_ones += x > of_final;
@@ -168,32 +174,34 @@ static Reductions reduce(const logit *row, int64_t vocab, const Final *final, fl
                          variation / 2, rank, id };
 }
 
-/* Probabilities (rows, vocab) of final logits, and their reductions against themselves. */
-void final_reductions(const logit *logits, int64_t rows, int64_t vocab, float *probabilities, float *room,
-                      Reductions *out) {
-    for (int64_t r = 0; r < rows; r++) {
-        const logit *row = logits + r * vocab;
-        float *of_row = probabilities + r * vocab;
+/* Probabilities (tokens, vocab) of final logits, and their reductions against themselves; room is (threads, vocab). */
+void final_reductions(const logit *logits, int64_t tokens, int64_t vocab, int64_t threads, float *room,
+                      float *probabilities, Reductions *out) {
+    #pragma omp parallel for num_threads(threads)
+    for (int64_t t = 0; t < tokens; t++) {
+        const logit *row = logits + t * vocab;
+        float *of_row = probabilities + t * vocab;
         int32_t id;
         Top top = top_of_row(row, vocab, &id);
         float scale = (float)(1 / exponentials_of_row(row, vocab, top.first, of_row));
         for (int64_t i = 0; i < vocab; i++) of_row[i] *= scale;
         float shifted_mean = (float)((load(row) - top.first) + top.sum / vocab);
         Final final = { row, of_row, id == NONE ? 0 : id, top.first, shifted_mean };
-        out[r] = reduce(row, vocab, &final, room);
+        out[t] = reduce(row, vocab, &final, room + omp_get_thread_num() * vocab);
     }
 }
 
-/* Reductions (depths, tokens) of (depths, tokens, vocab) logits, for tokens first .. last - 1, each against what
-   final_reductions left of its final logits. */
-void reductions(const logit *logits, int64_t depths, int64_t tokens, int64_t vocab, const logit *final_logits,
-                const float *probabilities, const Reductions *of_final, int64_t first, int64_t last, float *room,
-                Reductions *out) {
-    for (int64_t t = first; t < last; t++) {
+/* Reductions (depths, tokens) of (depths, tokens, vocab) logits, each token's against what final_reductions made of its
+   final logits; room is (threads, vocab). */
+void reductions(const logit *logits, int64_t depths, int64_t tokens, int64_t vocab, int64_t threads, float *room,
+                const logit *final_logits, const float *probabilities, const Reductions *of_final, Reductions *out) {
+    #pragma omp parallel for num_threads(threads) schedule(dynamic)
+    for (int64_t t = 0; t < tokens; t++) {
         int64_t id = (int64_t)of_final[t].top_id;
         Final final = { final_logits + t * vocab, probabilities + t * vocab, id == NONE ? 0 : id,
                         (float)of_final[t].top_logit, (float)of_final[t].shifted_mean };
         for (int64_t d = 0; d < depths; d++)
-            out[d * tokens + t] = reduce(logits + (d * tokens + t) * vocab, vocab, &final, room);
+            out[d * tokens + t] =
+                reduce(logits + (d * tokens + t) * vocab, vocab, &final, room + omp_get_thread_num() * vocab);
     }
 }

@@ -1,0 +1,156 @@
+"""What do decisions alone, and all signals at every depth, cost beside the forward pass and bare matrix products?
+
+Measured in turns in one process, on the same documents:
+
+- forward: `model(input_ids)` with its final logits;
+- lazy: hidden states and decision depths, as `--fast` records them, on top of nothing else;
+- full: hidden states and all signals at every depth;
+- signals: the same from hidden states that are there already;
+- products: those of the signals with the head, (L + 1) T rows of features by V, and nothing done with them;
+- naive: a loop over depths that computes five signals with a library call each.
+
+The decisions of lazy and full are compared, and the script fails where they differ.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from common import documents, five_signals, print_result, quantiles
+from exitbench.models.load import LoadedModel, load
+from exitbench.signals import compute_signals
+from exitbench.signals.compute import MOST_ROWS
+from exitbench.signals.lazy import LazyDecisions
+from exitbench.trace.decision import decision_depths
+from measuring import peaks_beyond_forward, times_in_turns
+from ways import Run, Seen
+
+Prepare = Callable[[LoadedModel, list[torch.Tensor]], Run]
+
+
+def forward(loaded: LoadedModel, _: list[torch.Tensor]) -> Run:
+    def run(ids: torch.Tensor) -> Seen:
+        loaded.model(input_ids=ids[None], use_cache=False)
+        return {}
+
+    return run
+
+
+def lazy(loaded: LoadedModel, _: list[torch.Tensor]) -> Run:
+    decide = LazyDecisions(loaded.readout)
+
+    def run(ids: torch.Tensor) -> Seen:
+        return {"decision_depth": decide(loaded.adapter.capture(ids[None])).decision_depth}
+
+    return run
+
+
+def full(loaded: LoadedModel, _: list[torch.Tensor]) -> Run:
+    def run(ids: torch.Tensor) -> Seen:
+        table = compute_signals(loaded.adapter.capture(ids[None]), ids.roll(-1), loaded.readout)
+        return {"decision_depth": decision_depths(table["top1_id"])}
+
+    return run
+
+
+def signals(loaded: LoadedModel, docs: list[torch.Tensor]) -> Run:
+    hidden = {id(ids): loaded.adapter.capture(ids[None]) for ids in docs}
+
+    def run(ids: torch.Tensor) -> Seen:
+        compute_signals(hidden[id(ids)], ids.roll(-1), loaded.readout)
+        return {}
+
+    return run
+
+
+def products(loaded: LoadedModel, docs: list[torch.Tensor]) -> Run:
+    weight = loaded.model.get_output_embeddings().weight
+    features = {
+        id(ids): loaded.readout.features(loaded.adapter.capture(ids[None]).flatten(0, 1)).clone() for ids in docs
+    }
+    room = torch.empty(MOST_ROWS, len(weight), dtype=weight.dtype)
+
+    def run(ids: torch.Tensor) -> Seen:
+        for rows in features[id(ids)].split(MOST_ROWS):
+            torch.mm(rows, weight.T, out=room[: len(rows)])
+        return {}
+
+    return run
+
+
+def naive(loaded: LoadedModel, _: list[torch.Tensor]) -> Run:
+    def run(ids: torch.Tensor) -> Seen:
+        hidden_LTD = loaded.adapter.capture(ids[None])
+        final = loaded.adapter.readout(hidden_LTD[-1]).float().log_softmax(-1)
+        for hidden_TD in hidden_LTD[:-1]:
+            five_signals(loaded.adapter.readout(hidden_TD).float().log_softmax(-1), final)
+        return {}
+
+    return run
+
+
+WAYS: dict[str, Prepare] = {way.__name__: way for way in (forward, lazy, full, signals, products, naive)}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--tokens", type=int, default=2400)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    return parser.parse_args()
+
+
+@torch.inference_mode()
+def main() -> None:
+    arguments = parse()
+    loaded = load(arguments.model, dtype=arguments.dtype)
+    docs = [torch.tensor(ids) for ids in documents(loaded, arguments.tokens)]
+    runs = {name: WAYS[name](loaded, docs) for name in dict.fromkeys(["forward", *arguments.ways])}
+    for run in runs.values():
+        run(docs[0])
+    times, seen = times_in_turns(runs, docs, arguments.repeats)
+    peaks = peaks_beyond_forward(runs, docs[0])
+    bases = {"signals": "products"} | {name: "forward" for name in runs if name not in ("signals", "products")}
+    ratios = {
+        name: quantiles([t / b for t, b in zip(times[name], times[base], strict=True)])
+        for name, base in bases.items()
+        if name in runs and base in runs
+    }
+    rows = [
+        {
+            "way": name,
+            "time_s (median)": quantiles(times[name])["median"],
+            "times": f"{ratios[name]['median']:.2f} x {bases[name]}" if name in ratios else "",
+            "spread": "{min:.2f} to {max:.2f}".format(**ratios[name]) if name in ratios else "",
+            "peak MiB beyond forward": "" if peaks[name] is None else f"{peaks[name]:.0f}",
+        }
+        for name in runs
+    ]
+    decisions = {n: np.concatenate([s["decision_depth"] for s in seen[n]]) for n in ("lazy", "full") if n in runs}
+    differ = int((decisions["lazy"] != decisions["full"]).sum()) if len(decisions) == 2 else None
+    print_result(
+        f"{arguments.model}, {arguments.dtype}, {arguments.tokens} tokens, {loaded.shape.num_blocks} blocks",
+        rows,
+        {
+            "model": arguments.model,
+            "dtype": arguments.dtype,
+            "n_tokens": arguments.tokens,
+            "n_repeats": arguments.repeats,
+            "time_s": {name: quantiles(seconds) for name, seconds in times.items()},
+            "ratio_to_forward": {name: ratio for name, ratio in ratios.items() if bases[name] == "forward"},
+            "ratio_to_products": {name: ratio for name, ratio in ratios.items() if bases[name] == "products"},
+            "peak_mib_beyond_forward": peaks,
+            "decisions_that_differ": differ,
+        },
+    )
+    if differ:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
