@@ -41,7 +41,11 @@ def test_scaling_has_every_point():
 @pytest.mark.parametrize(
     ("script", "arguments", "keys"),
     [
-        ("trace_cost.py", ("--tokens", "96", "--repeats", "1"), ("time_s", "ratio_to_forward")),
+        (
+            "readout_cost.py",
+            ("--tokens", "96", "--repeats", "1"),
+            ("time_s", "ratio_to_products", "decisions_that_differ"),
+        ),
         ("equivalence.py", ("--tokens", "60"), ("max_error", "ees", "ees_naive")),
     ],
 )

@@ -8,6 +8,10 @@ from exitbench import api
 from exitbench.config import TraceOptions
 from exitbench.score.decided import remaining_costs
 from exitbench.signals import compute_signals
+from exitbench.signals.decision import decisions
+from exitbench.signals.lazy import LazyDecisions
+from exitbench.trace.decision import decision_depths
+from exitbench.workloads import load_workload
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +54,31 @@ def test_signals_and_ees_equal_a_naive_float32_computation(loaded):
         decided = [min(d for d in range(len(row)) if (row[d:] == row[-1]).all()) for row in ids_by_depth]
         ees.append(rho[decided].mean())
     assert round(ees[0], 4) == round(ees[1], 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "num_documents"),
+    [
+        ("smollm2-135m-instruct", "bfloat16", 8),
+        ("smollm2-135m-instruct", "float32", 2),
+        ("gemma3-270m", "bfloat16", 2),
+    ],
+)
+def test_fast_paths_decide_as_the_definition_does(name, dtype, num_documents):
+    """A near tie that a shortlist, a smaller product or compiled code decides otherwise; bfloat16 has many."""
+    loaded = api.load(name, dtype=dtype)
+    text = "\n\n".join(turn for sample in load_workload("mini").samples for turn in sample.turns)
+    ids = torch.tensor(loaded.tokenizer(text, verbose=False).input_ids)
+    lazy = LazyDecisions(loaded.readout)
+    assert loaded.readout.picks_tokens
+    for document in ids.split(250)[:num_documents]:
+        hidden = loaded.adapter.capture(document[None])
+        definition, decided = decisions(hidden, loaded.adapter.readout), lazy(hidden)
+        top1_id = compute_signals(hidden, document, loaded.readout)["top1_id"]
+        for depths in (decided.decision_depth, decision_depths(top1_id)):
+            assert np.array_equal(depths, definition.decision_depth)
+        for final_id in (decided.final_id, top1_id[:, -1]):
+            assert np.array_equal(final_id, definition.final_id)
 
 
 def test_main_job(loaded, tmp_path):

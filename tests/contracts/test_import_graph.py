@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "exitbench"
 # A package imports only from its own and from earlier lines.
 ORDER = (
-    ("errors", "plain"),
+    ("errors", "plain", "sizes"),
     ("registry", "config", "env", "files", "progress"),
     ("models", "workloads"),
     ("signals",),
