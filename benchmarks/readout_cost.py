@@ -15,6 +15,7 @@ The decisions of lazy and full are compared, and the script fails where they dif
 import argparse
 import sys
 from collections.abc import Callable
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -95,6 +96,23 @@ def naive(loaded: LoadedModel, _: list[torch.Tensor]) -> Run:
 WAYS: dict[str, Prepare] = {way.__name__: way for way in (forward, lazy, full, signals, products, naive)}
 
 
+def readouts_a_token(loaded: LoadedModel, docs: list[torch.Tensor]) -> dict[str, float]:
+    """Rows that lazy decisions multiply with the whole head, and with a shortlist of it; with rivals known."""
+    rows = {"whole": 0, "shortlist": 0}
+    run, logits = lazy(loaded, docs), loaded.readout.logits
+
+    def counted(features: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+        rows["whole" if tokens is None else "shortlist"] += len(features)
+        return logits(features, tokens)
+
+    for ids in docs:
+        run(ids)
+    with patch.object(loaded.readout, "logits", counted):
+        for ids in docs:
+            run(ids)
+    return {name: number / sum(len(ids) for ids in docs) for name, number in rows.items()}
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m-instruct")
@@ -146,6 +164,7 @@ def main() -> None:
             "ratio_to_products": {name: ratio for name, ratio in ratios.items() if bases[name] == "products"},
             "peak_mib_beyond_forward": peaks,
             "decisions_that_differ": differ,
+            "lazy_readouts_a_token": readouts_a_token(loaded, docs),
         },
     )
     if differ:
