@@ -2,7 +2,7 @@
 
 One command on a machine with an NVIDIA GPU, best an H100 or H200: `python benchmarks/readout_gpu.py`. Nobody has run
 it on a GPU so far: no figure of the kernels' speed exists, and 70 % of the speed of torch's bfloat16 product is an
-aim. What is known without a GPU: they compile for Hopper to TMA and wgmma instructions with 24 bytes of spilled
+aim. What is known without a GPU: they compile for Hopper to TMA and wgmma instructions with 32 bytes of spilled
 registers a thread at most, and Triton's interpreter gets the right numbers from them at small shapes. `--small` runs
 this script in that way, on a CPU; its times mean nothing.
 

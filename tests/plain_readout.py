@@ -53,7 +53,7 @@ def plain_fields(
         "shifted_mean": view.shifted_mean,
         "centred_square": view.centred_square,
         "at": view.at(logits, ids),
-        "final_expected": row_products(final.probabilities, view.shifted),
+        "surprise": view.surprise,
         "total_variation": tv_final(view),
         "final_rank": final_rank(view),
         "centred_product": view.centred_product,

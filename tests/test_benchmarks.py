@@ -62,9 +62,9 @@ def test_script_ends_with_one_json_object(script, arguments, keys):
 def test_memory_of_a_large_model():
     """Weights held twice, or pulled into memory where they should wait on disk, or other figures from there.
 
-    2 GiB, as torch and transformers alone take 0.4 GiB.
+    3 GiB, as torch and transformers alone take 0.45 GiB.
     """
-    command = [sys.executable, str(BENCHMARKS / "large_model_memory.py"), "--gib", "2", "--cast"]
+    command = [sys.executable, str(BENCHMARKS / "large_model_memory.py"), "--gib", "3", "--cast"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     ways = json.loads(done.stdout.splitlines()[-1])["ways"]
     assert [way["weights_on"] for way in ways.values()] == ["cpu", "cpu+disk", "cpu", "cpu+disk"]

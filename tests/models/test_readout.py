@@ -107,6 +107,23 @@ def test_a_head_that_is_no_product_with_its_weight_is_left_alone():
     assert torch.equal(readout.features(hidden), hidden)
 
 
+@pytest.mark.parametrize("family", ["llama", "gptj", "mamba"])
+def test_head_makes_the_logits(family):
+    """A bias left out, or rows too many, for those who make the product themselves."""
+    adapter = ModelAdapter(toy_model(family, dtype=torch.bfloat16))
+    readout = Readout(adapter)
+    weight, bias = readout.head
+    hidden = readout.probe_KTD.flatten(0, 1)
+    assert weight.shape == (readout.vocab_size, 32)
+    logits = torch.nn.functional.linear(readout.features(hidden), weight, bias)
+    assert torch.equal(logits, readout(hidden))
+
+
+def test_no_head_where_something_follows_it():
+    """Logits without their soft-cap."""
+    assert Readout(ModelAdapter(toy_model("gemma2"))).head is None
+
+
 def test_memory_is_used_again():
     """A fresh allocation for every product, which costs more than the product."""
     adapter = ModelAdapter(toy_model("llama"))

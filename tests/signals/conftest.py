@@ -40,6 +40,10 @@ def _assert_as_exact_as_naive(
         assert error.max() <= 4 * naive_error.max() + roundings, (name, worst, ours[name][worst], want[worst])
 
 
+def _no_logits(*_: object) -> None:
+    pytest.fail("logits of all tokens were asked for, which kernels do without")
+
+
 @pytest.fixture(scope="session")
 def of_logits() -> Callable[..., dict[str, np.ndarray]]:
     """Our signals of given logits, see `_of_logits`."""
@@ -54,7 +58,14 @@ def assert_as_exact_as_naive() -> Callable[..., None]:
 
 @pytest.fixture(params=["compiled", "torch"], autouse=True)
 def reductions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every test of signals runs with compiled reductions and with those of torch; the name of which."""
+    """Every test of signals runs with compiled reductions and with those of torch; the name of which.
+
+    Those that go through a model's readout may ask for "triton" as well: GPU kernels, and never any logits.
+    """
+    if request.param == "triton":
+        pytest.importorskip("triton", reason="triton exists for Linux only: pip install 'exitbench[gpu]'")
+        monkeypatch.setattr("exitbench.signals.compute._KERNELS_RUN_ON", ("cpu", "cuda"))
+        monkeypatch.setattr("exitbench.signals.compute._views", _no_logits)
     if request.param == "torch":
         monkeypatch.setattr("exitbench.signals.compute.native_reductions", lambda _: None)
         monkeypatch.setattr("exitbench.signals.lazy.native_reductions", lambda _: None)

@@ -11,7 +11,7 @@ made in memory that is used again. Each part is found by trying, on hidden state
 What does not give the same bits is not used. Where nothing does (a quantised head, weights that wait elsewhere), the
 model's own code does the whole readout: the reference.
 
-Shapes: R rows, D hidden size, E features, V vocabulary, C some tokens.
+Shapes: R rows, T tokens, K depths, D hidden size, E features, V vocabulary, C some tokens.
 """
 
 from typing import Any
@@ -45,7 +45,9 @@ class Readout:
         self._workspace: torch.Tensor | None = None
         self.vocab_size = adapter.paths.vocab_size
         hidden_LRD = adapter.capture(probe_ids(adapter.model))
-        some = hidden_LRD[[0, len(hidden_LRD) // 2, -1]].flatten(0, 1)
+        self.probe_KTD = hidden_LRD[[0, len(hidden_LRD) // 2, -1]]
+        """(3, T, D) hidden states of the probe sequence after no, half and all blocks, for trials of a shortcut."""
+        some = self.probe_KTD.flatten(0, 1)
         logits = adapter.readout(some)
         self.dtype = logits.dtype
         """Of the logits, which hold the values of the model's own output dtype."""
@@ -66,6 +68,14 @@ class Readout:
         They lie in memory that the next call uses again.
         """
         return self.logits(self.features(hidden_RD))
+
+    @property
+    def head(self) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+        """(V, E) weight and (V,) bias that make logits of features in the weight's dtype; None if they are not all."""
+        if not self._head_is_last:
+            return None
+        bias = self._bias
+        return self._weight[: self.vocab_size], None if bias is None else bias[: self.vocab_size]
 
     def features(self, hidden_RD: torch.Tensor) -> torch.Tensor:
         """(R, E) what the head is given; the hidden states themselves where the readout is not split."""

@@ -2,21 +2,29 @@
 
 Matrix products of a few rows are slow, and numbers that leave the processor's caches are slow too. So some tokens are
 read out at all depths in one product, and each row of logits is then reduced in one go: by compiled code where there is
-some (`native`), depth by depth by torch elsewhere.
+some (`native`), depth by depth by torch elsewhere. On a GPU, product and reductions are one step where that gives the
+same numbers (`fused`), and no logits are held; signals of other packages may ask for them, so with such a signal
+registered they are.
 
 Shapes: L blocks, R tokens, D hidden size, V vocabulary; K depths, T tokens of one product.
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exitbench.models.readout import Readout
 from exitbench.signals.native import native_reductions
 from exitbench.signals.registry import SIGNALS
-from exitbench.signals.view import DepthView
+from exitbench.signals.view import DepthView, one_block_earlier
+
+if TYPE_CHECKING:
+    from exitbench.signals.fused import FusedReadout
 
 __all__ = ["DEFAULT_MEMORY", "MOST_ROWS", "ReadsOut", "compute_signals"]
 
@@ -27,6 +35,8 @@ MOST_ROWS = 256
 
 _FLOATS_OF_TORCH = 8
 """Numbers that torch code holds at most for an entry of the final distribution, beside the logits themselves."""
+
+_KERNELS_RUN_ON = ("cuda",)
 
 
 class ReadsOut(Protocol):
@@ -56,15 +66,29 @@ def compute_signals(
         Name -> (R, L + 1).
     """
     num_depths, num_rows, _ = hidden_LRD.shape
-    tokens_at_once, depths_at_once = _sizes(num_depths, readout, hidden_LRD.device, memory)
     signals = {name: SIGNALS.get(name) for name in SIGNALS}
+    fused = _fused_readout(readout, hidden_LRD.device) if all(of.built_in for of in signals.values()) else None
+    if fused is not None:
+        views, (tokens_at_once, depths_at_once) = fused.views, fused.sizes(hidden_LRD.shape, memory)
+    else:
+        views = partial(_views, readout)
+        tokens_at_once, depths_at_once = _sizes(num_depths, readout, hidden_LRD.device, memory)
     table = {name: np.empty((num_rows, num_depths), signal.dtype) for name, signal in signals.items()}
     for start in range(0, num_rows, tokens_at_once):
         rows = slice(start, min(start + tokens_at_once, num_rows))
-        for depths, view in _views(hidden_LRD[:, rows], target[rows], readout, depths_at_once):
+        for depths, view in views(hidden_LRD[:, rows], target[rows], depths_at_once):
             for name, signal in signals.items():
                 table[name][rows, depths] = signal.compute(view).T.cpu().numpy()
     return dict(table)
+
+
+def _fused_readout(readout: ReadsOut, device: torch.device) -> "FusedReadout | None":
+    """The readout without logits, where there can be one."""
+    if device.type not in _KERNELS_RUN_ON or not isinstance(readout, Readout) or find_spec("triton") is None:
+        return None
+    from exitbench.signals.fused import fused_readout  # imports triton, which exists for Linux only
+
+    return fused_readout(readout)
 
 
 def _sizes(num_depths: int, readout: ReadsOut, device: torch.device, memory: int) -> tuple[int, int]:
@@ -78,11 +102,10 @@ def _sizes(num_depths: int, readout: ReadsOut, device: torch.device, memory: int
 
 
 def _views(
-    hidden_LTD: torch.Tensor, target: torch.Tensor, readout: ReadsOut, depths_at_once: int
+    readout: ReadsOut, hidden_LTD: torch.Tensor, target: torch.Tensor, depths_at_once: int
 ) -> Iterator[tuple[slice, DepthView]]:
     """Views of the same tokens at all depths, from the last one down, at most `depths_at_once` together."""
     num_depths, num_tokens, _ = hidden_LTD.shape
-    before_LTD = torch.cat([torch.full_like(hidden_LTD[:1], torch.nan), hidden_LTD[:-1]])
     final = None
     for high in range(num_depths, 0, -depths_at_once):
         low = max(0, high - depths_at_once)
@@ -96,6 +119,6 @@ def _views(
         for k in reversed(range(0, high - low, step)):
             depths, logits = slice(low + k, low + k + step), logits_KTV[k : k + step]
             known = native.reductions(logits, of_final) if native and of_final else None
-            before = before_LTD[depths]
+            before = one_block_earlier(hidden_LTD, depths)
             view = DepthView(logits, hidden_LTD[depths], target, previous_hidden=before, final=final, known=known)
             yield depths, view

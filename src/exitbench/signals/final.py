@@ -25,7 +25,7 @@ def tv_final(view: DepthView) -> torch.Tensor:
 @signal(unit="nats", low=-math.inf, high=0, confidence=0, known_while_running=False)
 def final_logprob(view: DepthView) -> torch.Tensor:
     """Log-probability of the full model's top-1 token."""
-    return view.log_probability(view.final.top_id)
+    return view.shifted_final_top - view.log_normaliser
 
 
 @signal(dtype="int32", unit="tokens", low=0, high=math.inf, confidence=0, known_while_running=False)
@@ -37,7 +37,7 @@ def final_rank(view: DepthView) -> torch.Tensor:
 @signal(unit="cosine", low=-1, high=1, confidence=0, known_while_running=False)
 def logit_cosine(view: DepthView) -> torch.Tensor:
     """Cosine between the logits and the final logits; changes when a constant is added to all logits."""
-    size, final = view.logits.shape[-1], view.final
+    size, final = view.vocab_size, view.final
     mean, final_mean = view.top_logit + view.shifted_mean, final.top_logit + final.shifted_mean
     # Pythagoras: the part along the constant vector, and the centred rest.
     product = view.centred_product + size * mean * final_mean

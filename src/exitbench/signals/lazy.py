@@ -4,6 +4,9 @@ Only the last unbroken run of agreement counts. So the depths are walked from L 
 no further than its first disagreement. And to disagree, one rival above the final top-1 is enough: a shortlist of
 likely rivals is asked first, the whole vocabulary only where it knew of none. docs/readout.md has the proof.
 
+Ids and depths stay on the CPU, where the walk is decided; CPU indices serve tensors of any device. Hidden states,
+features and logits stay where the model has them.
+
 Shapes: L blocks, R tokens, A of them still agreeing, K depths from the deepest down, N pairs of depth and token,
 D hidden size, E features, V vocabulary, C shortlist.
 """

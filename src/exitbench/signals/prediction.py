@@ -37,4 +37,4 @@ def entropy(view: DepthView) -> torch.Tensor:
 @signal(unit="nats", low=-math.inf, high=0, confidence=0, known_while_running=False)
 def target_logprob(view: DepthView) -> torch.Tensor:
     """Log-probability of the token that really comes next."""
-    return view.log_probability(view.target)
+    return view.shifted_target - view.log_normaliser

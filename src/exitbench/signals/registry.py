@@ -29,6 +29,11 @@ class Signal:
     """Whether an exit policy could compute it: it needs neither the final distribution nor the target."""
 
     @property
+    def built_in(self) -> bool:
+        """Whether it is one of this package's, none of which needs logits where the view knows what they come to."""
+        return self.compute.__module__.startswith("exitbench.")
+
+    @property
     def summary(self) -> str:
         """First line of the function's docstring."""
         return (self.compute.__doc__ or "").strip().splitlines()[0]

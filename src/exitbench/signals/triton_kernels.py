@@ -234,7 +234,7 @@ def compare_kernel(
     bias_ptr,  # (V,) or None
     known_ptr,  # (7, R) float32: own top, log-normaliser, mean; the same of the final; own logit at the final top id
     final_top_id_ptr,  # (R,) int32
-    part_ptr,  # (4, S, R) float32: expected under final, total variation, logits above, centred product
+    part_ptr,  # (4, S, R) float32: surprise, total variation, logits above, centred product
     R,
     V,
     D,
@@ -261,10 +261,10 @@ def compare_kernel(
     final_mean = tl.load(known + 5 * R, mask=inside, other=0.0)
     of_final_top = tl.load(known + 6 * R, mask=inside, other=0.0)
     final_top_id = tl.load(final_top_id_ptr + rows, mask=inside, other=0)
-    expected = tl.zeros((BLOCK_R,), tl.float32)
-    distance = expected
-    above = expected
-    covariance = expected
+    surprise = tl.zeros((BLOCK_R,), tl.float32)
+    distance = surprise
+    above = surprise
+    covariance = surprise
     columns = tl.arange(0, BLOCK_V)[None, :]
     for start in range(index * stretch, min(index * stretch + stretch, V), BLOCK_V):
         product = tl.zeros((BLOCK_R, BLOCK_V), tl.float32)
@@ -281,7 +281,7 @@ def compare_kernel(
         final_shifted = final_x - final_top[:, None]
         probability = tl.exp(shifted - log_normaliser[:, None])
         final_probability = tl.exp(final_shifted - final_log_normaliser[:, None])
-        expected += tl.sum(final_probability * shifted, 1)
+        surprise += tl.sum(final_probability * (final_shifted - shifted), 1)
         distance += tl.sum(tl.abs(probability - final_probability), 1)
         # The id itself is left out by name: its logit may be rounded otherwise in another pass.
         higher = (x > of_final_top[:, None]) & (columns != (final_top_id - start)[:, None])
@@ -291,7 +291,7 @@ def compare_kernel(
 
     part = part_ptr + index * R + rows
     plane = num_stretches * R
-    tl.store(part, expected, mask=inside)
+    tl.store(part, surprise, mask=inside)
     tl.store(part + plane, distance * 0.5, mask=inside)
     tl.store(part + 2 * plane, above, mask=inside)
     tl.store(part + 3 * plane, covariance, mask=inside)

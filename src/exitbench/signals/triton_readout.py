@@ -8,7 +8,7 @@ any comparison, ties break to the lowest id, sums accumulate in float32.
 The vocabulary is cut into stretches reduced by programs of their own, whose results are merged here: a few row tiles
 alone would leave most of a GPU idle. Their number depends on the rows, not on the vocabulary, and so does the memory.
 
-Not measured on a GPU so far: `benchmarks/readout_gpu.py` is the command. The tests run in Triton's interpreter.
+It has never run on a GPU so far: `benchmarks/readout_gpu.py` is the command. The tests run in Triton's interpreter.
 
 Shapes: R rows (tokens), D hidden size, V vocabulary, K ids a row, S stretches of the vocabulary.
 """
@@ -78,8 +78,8 @@ class Reduction:
 class Comparison:
     """How one depth's logits relate to the final ones."""
 
-    final_expected: torch.Tensor
-    """(R,) sum of p_final * (logit - top_logit)."""
+    surprise: torch.Tensor
+    """(R,) sum of p_final * (how much lower than the final one a logit is, each shifted by its row's largest)."""
     total_variation: torch.Tensor
     """(R,) half the sum of |p - p_final|."""
     final_rank: torch.Tensor
@@ -101,14 +101,13 @@ def reduce_logits(hidden: torch.Tensor, head: Head, ids: torch.Tensor) -> Reduct
     at = hidden.new_full((num_rows, num_ids), torch.nan, dtype=torch.float32)
     part = hidden.new_empty((6, launch.num_stretches, num_rows), dtype=torch.float32)
     top_id = hidden.new_empty((launch.num_stretches, num_rows), dtype=torch.int32)
-    reduce_kernel[launch.grid](
-        hidden=launch.descriptor(hidden),
+    launch.run(
+        reduce_kernel,
         ids_ptr=ids.to(torch.int32).contiguous(),
         at_ptr=at,
         part_ptr=part,
         top_id_ptr=top_id,
         NUM_IDS=num_ids,
-        **launch.arguments,
     )
     return _merge(part, top_id, launch.lengths, at)
 
@@ -122,30 +121,31 @@ def compare_logits(
     *,
     final_id_logit: torch.Tensor,
 ) -> Comparison:
-    """Compare the logits of some rows with their final ones.
+    """Compare the logits of T tokens, at one depth after the other, with their final ones.
 
     Args:
-        hidden: (R, D) as in `reduce_logits`.
+        hidden: (R, D) as in `reduce_logits`, of R / T depths.
         own: its reduction.
-        final_hidden: (R, D) the same rows at depth L.
+        final_hidden: (T, D) the same tokens at depth L.
         final: its reduction.
         head: what makes logits of both.
-        final_id_logit: (R,) own logit of `final.top_id`, from `own.at`.
+        final_id_logit: (R,) own logit of the final top id, from `own.at`.
     """
     launch = _Launch(hidden, head)
-    known = [x for of in (own, final) for x in (of.top_logit, of.log_normaliser, of.shifted_mean)]
+    num_depths = len(hidden) // len(final_hidden)
+    own_known, final_known = (torch.stack([of.top_logit, of.log_normaliser, of.shifted_mean]) for of in (own, final))
+    known = [own_known, final_known.repeat(1, num_depths), final_id_logit[None]]
     part = hidden.new_empty((4, launch.num_stretches, len(hidden)), dtype=torch.float32)
-    compare_kernel[launch.grid](
-        hidden=launch.descriptor(hidden),
-        final_hidden=launch.descriptor(final_hidden),
-        known_ptr=torch.stack([*known, final_id_logit]),
-        final_top_id_ptr=final.top_id,
+    launch.run(
+        compare_kernel,
+        final_hidden=launch.descriptor(final_hidden.repeat(num_depths, 1)),
+        known_ptr=torch.cat(known),
+        final_top_id_ptr=final.top_id.repeat(num_depths),
         part_ptr=part,
-        **launch.arguments,
     )
-    expected, distance, above, product = part.sum(1)
+    surprise, distance, above, product = part.sum(1)
     return Comparison(
-        final_expected=expected,
+        surprise=surprise,
         total_variation=distance,
         final_rank=above.int(),
         centred_product=product,
@@ -172,8 +172,10 @@ class _Launch:
         starts = torch.arange(0, vocab_size, stretch, device=hidden.device)
         self.lengths = (vocab_size - starts).clamp_max(stretch).float()
         """(S,) ids in each stretch."""
-        self.grid = lambda blocks: (triton.cdiv(num_rows, blocks["BLOCK_R"]) * self.num_stretches,)
-        self.arguments: dict[str, Any] = {
+        self._device_of = torch.cuda.device_of(hidden)
+        self._grid = lambda blocks: (triton.cdiv(num_rows, blocks["BLOCK_R"]) * self.num_stretches,)
+        self._arguments: dict[str, Any] = {
+            "hidden": self.descriptor(hidden),
             "weight": self.descriptor(head.weight),
             "bias_ptr": head.bias,
             "R": num_rows,
@@ -186,6 +188,11 @@ class _Launch:
             "OUTPUT": _DTYPES[head.output_dtype],
             "INTERPRETED": INTERPRETED,
         }
+
+    def run(self, kernel: Any, **arguments: Any) -> None:
+        """Launch a kernel with what both have and some more."""
+        with self._device_of:  # Triton launches on the current device, wherever its arguments lie
+            kernel[self._grid](**arguments, **self._arguments)
 
     @staticmethod
     def descriptor(matrix: torch.Tensor) -> TensorDescriptor:

@@ -3,18 +3,20 @@
 Logits arrive rounded to the model's own output dtype and every comparison is made on those values; ties break to the
 lowest id. Sums are accumulated in float32 on logits shifted so that the largest is 0.
 
-The code here is the reference. Compiled code may have computed some of the properties beforehand.
+The code here is the reference. Compiled code may have computed some of the properties beforehand; GPU kernels compute
+all that built-in signals ask for, and then there are no logits.
 
-Shapes: K depths, T tokens, V vocabulary, D hidden size; the final view has no axis K, and broadcasts.
+Shapes: K depths, T tokens, V vocabulary, D hidden size; the final view has K = 1 or no axis K, and broadcasts.
 """
 
 import math
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import torch
 
-__all__ = ["DepthView", "row_products"]
+__all__ = ["DepthView", "one_block_earlier", "row_products"]
 
 
 def row_products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -23,29 +25,35 @@ def row_products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return products
 
 
+def one_block_earlier(hidden_LTD: torch.Tensor, depths: slice) -> torch.Tensor:
+    """(K, T, D) hidden states of (L + 1, T, D) one block before some depths; NaN before depth 0."""
+    earlier = hidden_LTD[max(0, depths.start - 1) : depths.stop - 1]
+    return earlier if depths.start > 0 else torch.cat([torch.full_like(hidden_LTD[:1], torch.nan), earlier])
+
+
 class DepthView:
     """T tokens at K depths.
 
     Args:
-        logits: (K, T, V), in the model's output dtype.
+        logits: (K, T, V), in the model's output dtype; None where all that is asked for is known.
         hidden: (K, T, D) hidden states.
         target: (T,) id of the token that really comes next.
         previous_hidden: (K, T, D) hidden states one block earlier; NaN at depth 0.
-        final: the same tokens at depth L, as (T, ...); None if this is that.
+        final: the same tokens at depth L; None if this is that.
         known: properties that are computed already, by name.
     """
 
     def __init__(
         self,
-        logits: torch.Tensor,
+        logits: torch.Tensor | None,
         hidden: torch.Tensor,
         target: torch.Tensor,
         *,
         previous_hidden: torch.Tensor | None = None,
         final: "DepthView | None" = None,
-        known: Mapping[str, torch.Tensor] | None = None,
+        known: Mapping[str, Any] | None = None,
     ) -> None:
-        self.logits = logits
+        self._logits = logits
         self.target = target
         self.hidden = hidden.float()
         self.previous_hidden = None if previous_hidden is None else previous_hidden.float()
@@ -58,6 +66,12 @@ class DepthView:
         # An attribute that refers to itself would keep the tensors alive until the next garbage collection.
         return self._final or self
 
+    @property
+    def logits(self) -> torch.Tensor:
+        """(K, T, V), in the model's output dtype."""
+        assert self._logits is not None, "a built-in signal asked for something that is not known without logits"
+        return self._logits
+
     @staticmethod
     def at(values: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """(K, T) entries of (K, T, V) `values` at (T,) or (K, T) ids."""
@@ -67,9 +81,20 @@ class DepthView:
         """(K, T) shifted logit of one token id a row."""
         return self.at(self.logits, ids).float() - self.top_logit
 
-    def log_probability(self, ids: torch.Tensor) -> torch.Tensor:
-        """(K, T) log-probability of one token id a row."""
-        return self.logit(ids) - self.log_normaliser
+    @cached_property
+    def vocab_size(self) -> int:
+        """V."""
+        return self.logits.shape[-1]
+
+    @cached_property
+    def shifted_target(self) -> torch.Tensor:
+        """(K, T) shifted logit of the token that really comes next."""
+        return self.logit(self.target)
+
+    @cached_property
+    def shifted_final_top(self) -> torch.Tensor:
+        """(K, T) shifted logit of the final top id."""
+        return self.logit(self.final.top_id)
 
     @cached_property
     def top_id(self) -> torch.Tensor:
