@@ -7,54 +7,24 @@ Measured in turns in one process, on the same documents:
 - full: hidden states and all signals at every depth;
 - signals: the same from hidden states that are there already;
 - products: those of the signals with the head, (L + 1) T rows of features by V, and nothing done with them;
-- naive: a loop over depths that computes five signals with a library call each.
+- naive: a loop over depths that computes five signals, with torch as it comes.
 
 The decisions of lazy and full are compared, and the script fails where they differ.
 """
 
 import argparse
 import sys
-from collections.abc import Callable
 from unittest.mock import patch
 
-import numpy as np
 import torch
 
-from common import documents, five_signals, print_result, quantiles
+from common import documents, print_result, quantiles
 from exitbench.models.load import LoadedModel, load
 from exitbench.signals import compute_signals
 from exitbench.signals.compute import MOST_ROWS
-from exitbench.signals.lazy import LazyDecisions
 from exitbench.trace.decision import decision_depths
 from measuring import peaks_beyond_forward, times_in_turns
-from ways import Run, Seen
-
-Prepare = Callable[[LoadedModel, list[torch.Tensor]], Run]
-
-
-def forward(loaded: LoadedModel, _: list[torch.Tensor]) -> Run:
-    def run(ids: torch.Tensor) -> Seen:
-        loaded.model(input_ids=ids[None], use_cache=False)
-        return {}
-
-    return run
-
-
-def lazy(loaded: LoadedModel, _: list[torch.Tensor]) -> Run:
-    decide = LazyDecisions(loaded.readout)
-
-    def run(ids: torch.Tensor) -> Seen:
-        return {"decision_depth": decide(loaded.adapter.capture(ids[None])).decision_depth}
-
-    return run
-
-
-def full(loaded: LoadedModel, _: list[torch.Tensor]) -> Run:
-    def run(ids: torch.Tensor) -> Seen:
-        table = compute_signals(loaded.adapter.capture(ids[None]), ids.roll(-1), loaded.readout)
-        return {"decision_depth": decision_depths(table["top1_id"])}
-
-    return run
+from ways import WAYS, Run, Seen
 
 
 def signals(loaded: LoadedModel, docs: list[torch.Tensor]) -> Run:
@@ -82,24 +52,21 @@ def products(loaded: LoadedModel, docs: list[torch.Tensor]) -> Run:
     return run
 
 
-def naive(loaded: LoadedModel, _: list[torch.Tensor]) -> Run:
-    def run(ids: torch.Tensor) -> Seen:
-        hidden_LTD = loaded.adapter.capture(ids[None])
-        final = loaded.adapter.readout(hidden_LTD[-1]).float().log_softmax(-1)
-        for hidden_TD in hidden_LTD[:-1]:
-            five_signals(loaded.adapter.readout(hidden_TD).float().log_softmax(-1), final)
-        return {}
-
-    return run
+OF_OTHERS = {"forward": "forward", "lazy": "exitbench, lazy", "full": "exitbench, full", "naive": "naive lens"}
+CHOICES = (*OF_OTHERS, "signals", "products")
 
 
-WAYS: dict[str, Prepare] = {way.__name__: way for way in (forward, lazy, full, signals, products, naive)}
+def prepared(name: str, loaded: LoadedModel, docs: list[torch.Tensor]) -> Run:
+    """One way, ready to run."""
+    if name in OF_OTHERS:
+        return WAYS[OF_OTHERS[name]].prepare(loaded)
+    return {"signals": signals, "products": products}[name](loaded, docs)
 
 
 def readouts_a_token(loaded: LoadedModel, docs: list[torch.Tensor]) -> dict[str, float]:
     """Rows that lazy decisions multiply with the whole head, and with a shortlist of it; with rivals known."""
     rows = {"whole": 0, "shortlist": 0}
-    run, logits = lazy(loaded, docs), loaded.readout.logits
+    run, logits = prepared("lazy", loaded, docs), loaded.readout.logits
 
     def counted(features: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
         rows["whole" if tokens is None else "shortlist"] += len(features)
@@ -119,7 +86,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--tokens", type=int, default=2400)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=CHOICES, default=CHOICES)
     return parser.parse_args()
 
 
@@ -128,7 +95,7 @@ def main() -> None:
     arguments = parse()
     loaded = load(arguments.model, dtype=arguments.dtype)
     docs = [torch.tensor(ids) for ids in documents(loaded, arguments.tokens)]
-    runs = {name: WAYS[name](loaded, docs) for name in dict.fromkeys(["forward", *arguments.ways])}
+    runs = {name: prepared(name, loaded, docs) for name in dict.fromkeys(["forward", *arguments.ways])}
     for run in runs.values():
         run(docs[0])
     times, seen = times_in_turns(runs, docs, arguments.repeats)
@@ -149,8 +116,10 @@ def main() -> None:
         }
         for name in runs
     ]
-    decisions = {n: np.concatenate([s["decision_depth"] for s in seen[n]]) for n in ("lazy", "full") if n in runs}
-    differ = int((decisions["lazy"] != decisions["full"]).sum()) if len(decisions) == 2 else None
+    differ = None
+    if {"lazy", "full"} <= runs.keys():
+        pairs = zip(seen["lazy"], seen["full"], strict=True)
+        differ = sum(int((a["decision_depth"] != decision_depths(b["top1_id"].T)).sum()) for a, b in pairs)
     print_result(
         f"{arguments.model}, {arguments.dtype}, {arguments.tokens} tokens, {loaded.shape.num_blocks} blocks",
         rows,

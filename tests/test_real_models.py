@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from definition import decisions
 from exitbench import api
 from exitbench.config import TraceOptions
 from exitbench.score.decided import remaining_costs
 from exitbench.signals import compute_signals
-from exitbench.signals.decision import decisions
 from exitbench.signals.lazy import LazyDecisions
 from exitbench.trace.decision import decision_depths
 from exitbench.workloads import load_workload

@@ -10,6 +10,8 @@ __all__ = ["Mode", "TraceOptions"]
 
 Mode = Literal["answers", "text"]
 
+_LEAST_MEMORY = 2**20
+
 
 @dataclass(frozen=True, kw_only=True)
 class TraceOptions:
@@ -32,7 +34,7 @@ class TraceOptions:
     fast: bool = False
     """Record only the final token and the depth at which it is decided, no signals."""
     memory: str = "2GiB"
-    """Most to hold at once beside the weights and one pass: logits and hidden states. Changes no result."""
+    """Most to hold at once beside the weights and one pass, about: logits and hidden states."""
     seed: int = 0
     """Recorded in the trace; tracing itself draws nothing at random but, with a precision, the order of prompts."""
 
@@ -59,8 +61,8 @@ class TraceOptions:
                 f"--precision is {self.precision}, expected the half-width of an interval of a share, above 0 and "
                 "below 0.5; give for example 0.02"
             )
-        if not parse_size(self.memory):
-            raise ExitbenchError(f"--memory is {self.memory!r}, expected a size such as 512MiB or 2GiB")
+        if (parse_size(self.memory) or 0) < _LEAST_MEMORY:
+            raise ExitbenchError(f"--memory is {self.memory!r}, expected at least 1MiB, for example 512MiB or 2GiB")
         if self.seed < 0:
             raise ExitbenchError(f"--seed is {self.seed}, expected at least 0; give a seed that is not negative")
         if self.on is not None and self.on not in get_args(Mode):

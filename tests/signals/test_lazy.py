@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from definition import decisions
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.readout import Readout
 from exitbench.models.toy import toy_model
-from exitbench.signals.decision import decisions
 from exitbench.signals.lazy import LazyDecisions
 from families import FAMILIES
 

@@ -1,6 +1,7 @@
 """Building the compiled reductions, and doing without."""
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,37 +9,70 @@ import torch
 
 from exitbench.signals import native as native_module
 from exitbench.signals.decision import top_ids
-from exitbench.signals.native import native_reductions
+from exitbench.signals.native import native_reductions, why_not_native
 
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
     """Nothing built or remembered yet."""
     monkeypatch.setenv("EXITBENCH_CACHE", str(tmp_path / "cache"))
-    native_reductions.cache_clear()
+    native_module._attempt.cache_clear()
     yield tmp_path / "cache" / "native"
-    native_reductions.cache_clear()
+    native_module._attempt.cache_clear()
 
 
 def test_built_once_and_kept(fresh, monkeypatch):
     """A compiler run at every start."""
     assert native_reductions(torch.bfloat16) is not None
-    (library,) = fresh.iterdir()
-    native_reductions.cache_clear()
-    monkeypatch.setattr(native_module, "_LINK", native_module._LINK)
+    (library,) = fresh.glob("*/reductions.so")
+    native_module._attempt.cache_clear()
     real = subprocess.run
     ran = []
     monkeypatch.setattr(subprocess, "run", lambda command, **named: ran.append(command) or real(command, **named))
     assert native_reductions(torch.bfloat16) is not None
-    assert [library] == list(fresh.iterdir())
+    assert [library] == list(fresh.glob("*/reductions.so"))
     assert all("--version" in command for command in ran)
 
 
-@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
-def test_without_a_compiler_there_is_none(fresh, monkeypatch, compiler):
-    """An installation without a compiler that cannot trace at all."""
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [
+        ("no-such-compiler", "there is no C compiler 'no-such-compiler' (CC names another)"),
+        ("false", "compiling with 'false' failed: "),
+        ("cc --no-such-flag", "compiling with 'cc --no-such-flag' failed: "),
+    ],
+)
+def test_without_a_compiler_there_is_none(fresh, monkeypatch, compiler, reason):
+    """An installation without a compiler that cannot trace at all, or is slow and does not say why."""
     monkeypatch.setenv("CC", compiler)
     assert native_reductions(torch.float32) is None
+    assert why_not_native(torch.float32).startswith(reason)
+
+
+@pytest.mark.parametrize("compiler", ["", "cc -DMORE"])
+def test_a_compiler_with_arguments(fresh, monkeypatch, compiler):
+    """CC as build scripts set it, taken for the name of a program."""
+    monkeypatch.setenv("CC", compiler)
+    assert native_reductions(torch.float32) is not None
+    assert why_not_native(torch.float32) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fELF damaged"])
+def test_a_damaged_library_is_built_again(fresh, monkeypatch, content):
+    """One bad write, and torch does all the work for ever."""
+    monkeypatch.setenv("CC", "cc")
+    library = native_module._folder(["cc"], "-DFLOAT32") / "reductions.so"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(content)
+    assert native_reductions(torch.float32) is not None
+    assert library.stat().st_size > 1000
+
+
+def test_many_at_once(fresh):
+    """Builders that take each other's half-written files."""
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: native_module._attempt.__wrapped__(torch.float32), range(6)))
+    assert not any(isinstance(attempt, str) for attempt in found), found
 
 
 def test_code_that_is_wrong_is_not_used(fresh, monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from exitbench.signals.decision import decisions
+from definition import decisions
 from exitbench.trace.decision import decision_depths, settled_from
 
 top1_ids = hnp.arrays(np.int32, st.tuples(st.integers(1, 12), st.integers(2, 7)), elements=st.integers(0, 2))

@@ -61,6 +61,7 @@ class Readout:
             self._weight: torch.Tensor = weight
             with torch.inference_mode():
                 self._try_to_split(some, logits)
+            self._workspace = None
 
     def __call__(self, hidden_RD: torch.Tensor) -> torch.Tensor:
         """(R, V) logits in the model's own output dtype or one that holds the same values.

@@ -71,7 +71,7 @@ def compute_signals(
     if fused is not None:
         views, (tokens_at_once, depths_at_once) = fused.views, fused.sizes(hidden_LRD.shape, memory)
     else:
-        views = partial(_views, readout)
+        views = partial(_views, readout, together=all(of.built_in for of in signals.values()))
         tokens_at_once, depths_at_once = _sizes(num_depths, readout, hidden_LRD.device, memory)
     table = {name: np.empty((num_rows, num_depths), signal.dtype) for name, signal in signals.items()}
     for start in range(0, num_rows, tokens_at_once):
@@ -102,9 +102,12 @@ def _sizes(num_depths: int, readout: ReadsOut, device: torch.device, memory: int
 
 
 def _views(
-    readout: ReadsOut, hidden_LTD: torch.Tensor, target: torch.Tensor, depths_at_once: int
+    readout: ReadsOut, hidden_LTD: torch.Tensor, target: torch.Tensor, depths_at_once: int, *, together: bool
 ) -> Iterator[tuple[slice, DepthView]]:
-    """Views of the same tokens at all depths, from the last one down, at most `depths_at_once` together."""
+    """Views of the same tokens at all depths, from the last one down, at most `depths_at_once` read out together.
+
+    Each is a view of its own unless `together`, and wherever torch computes: it holds many numbers for each logit.
+    """
     num_depths, num_tokens, _ = hidden_LTD.shape
     final = None
     for high in range(num_depths, 0, -depths_at_once):
@@ -115,7 +118,7 @@ def _views(
             final_logits = logits_KTV[-1].clone()
             of_final = native.final(final_logits) if native else None
             final = DepthView(final_logits, hidden_LTD[-1], target, known=of_final.known if of_final else None)
-        step = high - low if native else 1  # torch holds many numbers for each logit
+        step = high - low if native and together else 1
         for k in reversed(range(0, high - low, step)):
             depths, logits = slice(low + k, low + k + step), logits_KTV[k : k + step]
             known = native.reductions(logits, of_final) if native and of_final else None

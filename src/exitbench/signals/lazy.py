@@ -1,4 +1,4 @@
-"""Decision depths without reading out what cannot matter: the decisions of `decision.decisions`, bit for bit.
+"""Decision depths without reading out what cannot matter: those of the full readout at every depth, bit for bit.
 
 Only the last unbroken run of agreement counts. So the depths are walked from L - 1 downwards, and a token is followed
 no further than its first disagreement. And to disagree, one rival above the final top-1 is enough: a shortlist of
@@ -68,13 +68,19 @@ class LazyDecisions:
         agrees = final_N >= 0
         if self._readout.picks_tokens:
             shortlist = torch.cat([final_A.clamp_min(0), self._rivals()]).unique()
-            agrees &= self._top_ids(features_NE, shortlist) == final_N
+            rival = self._top_ids(features_NE, shortlist)
+            agrees &= rival == final_N
+            self._note(rival[~agrees])
         in_question = agrees.view(len(hidden_KAD), -1).cummin(0).values.flatten().nonzero()[:, 0]
         top = self._top_ids(features_NE[in_question])
         won = top != final_N[in_question]
-        self._wins += torch.bincount(top[won & (top >= 0)], minlength=len(self._wins))
+        self._note(top[won])
         agrees = torch.zeros_like(agrees).index_fill(0, in_question[~won], True)
         return agrees.view(len(hidden_KAD), -1)
+
+    def _note(self, winners: torch.Tensor) -> None:
+        """Count tokens that have beaten a final top-1; -1 for none."""
+        self._wins += torch.bincount(winners[winners >= 0], minlength=len(self._wins))
 
     def _rivals(self) -> torch.Tensor:
         """(C,) tokens that have most often beaten a final top-1."""

@@ -1,8 +1,8 @@
 """The compiled reductions: `reductions.c`, built with the machine's C compiler when first needed.
 
-Without a compiler, or where what it built fails its trial, there is None, and callers use torch: the same numbers, more
-slowly. A library stays in the user's cache folder under a name made of all it depends on: source, flags, compiler and
-processor.
+Without a compiler, or where what it built fails its trial, there is None, and callers use torch: the same numbers but
+for their last digits, more slowly. A library stays in the user's cache folder under a name made of all it depends on:
+source, flags, compiler and processor. It is code, so that folder must be writable by nobody else.
 
 Shapes: K depths, T tokens, R rows, V vocabulary.
 """
@@ -11,9 +11,9 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,16 +22,16 @@ from typing import Any
 import torch
 
 from exitbench.errors import ExitbenchError
-from exitbench.files import replacing
-from exitbench.models.cache import cache_root
+from exitbench.models.cache import build_folder, cache_root
 from exitbench.signals.view import DepthView
 
-__all__ = ["NativeReductions", "native_reductions"]
+__all__ = ["FinalReductions", "NativeReductions", "native_reductions", "why_not_native"]
 
 _SOURCE = Path(__file__).with_name("reductions.c")
 _COMPILE = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-c")
 # Without OpenMP: its functions are then found in the library of it that torch has loaded, and its threads are torch's.
 _LINK = ("-shared",)
+_LIBRARY = "reductions.so"
 _DTYPE_FLAGS = {torch.float32: "-DFLOAT32", torch.bfloat16: "-DBFLOAT16"}
 _FIELDS = (
     *("top_logit", "second_shifted", "log_normaliser", "expected", "shifted_mean"),
@@ -105,35 +105,53 @@ def _properties(out: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-@cache
 def native_reductions(dtype: torch.dtype) -> NativeReductions | None:
     """Compiled reductions for logits of `dtype` on the CPU; None where there can be none."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None or dtype not in _DTYPE_FLAGS:
-        return None
+    attempt = _attempt(dtype)
+    return None if isinstance(attempt, str) else attempt
+
+
+def why_not_native(dtype: torch.dtype) -> str | None:
+    """Why there are no compiled reductions for logits of `dtype`; None where there are."""
+    attempt = _attempt(dtype)
+    return attempt if isinstance(attempt, str) else None
+
+
+@cache
+def _attempt(dtype: torch.dtype) -> NativeReductions | str:
+    """The reductions, or why there are none."""
+    if dtype not in _DTYPE_FLAGS:
+        return f"there is no compiled code for {str(dtype).removeprefix('torch.')}"
+    compiler = shlex.split(os.environ.get("CC") or "cc")
+    if shutil.which(compiler[0]) is None:
+        return f"there is no C compiler {compiler[0]!r} (CC names another)"
     try:
-        native = NativeReductions(ctypes.CDLL(str(_library(compiler, _DTYPE_FLAGS[dtype]))))
-    except (
-        OSError,
-        subprocess.SubprocessError,
-        ExitbenchError,
-    ):  # no compiler that works, or nowhere to keep the result
-        return None
-    return native if _passes_trial(native, dtype) else None
+        native = NativeReductions(_loaded(compiler, _DTYPE_FLAGS[dtype]))
+    except (OSError, AttributeError, subprocess.SubprocessError, ExitbenchError) as error:
+        return f"compiling with {shlex.join(compiler)!r} failed: {str(error).splitlines()[0]}"
+    return native if _passes_trial(native, dtype) else f"what {shlex.join(compiler)!r} compiled computes something else"
 
 
-def _library(compiler: str, dtype_flag: str) -> Path:
-    """Path of the compiled library, built if it is not there yet."""
-    version = _run(compiler, "--version")
-    made_from = (_SOURCE.read_text(encoding="utf-8"), *_COMPILE, *_LINK, dtype_flag, version, _instruction_sets())
-    name = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:32]
-    path = cache_root() / "native" / f"reductions-{name}.so"
-    if not path.is_file():
-        with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder:
-            compiled = str(Path(folder) / "reductions.o")
-            _run(compiler, *_COMPILE, dtype_flag, "-o", compiled, str(_SOURCE))
-            _run(compiler, *_LINK, "-o", str(temporary), compiled, "-lm")
-    return path
+def _loaded(compiler: list[str], dtype_flag: str) -> ctypes.CDLL:
+    """The compiled library; built where it is not there yet, or cannot be loaded."""
+    folder = _folder(compiler, dtype_flag)
+
+    def build(into: Path) -> None:
+        _run(*compiler, *_COMPILE, dtype_flag, "-o", str(into / "reductions.o"), str(_SOURCE))
+        _run(*compiler, *_LINK, "-o", str(into / _LIBRARY), str(into / "reductions.o"), "-lm")
+
+    try:
+        return ctypes.CDLL(str(build_folder(folder, build) / _LIBRARY))
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return ctypes.CDLL(str(build_folder(folder, build) / _LIBRARY))
+
+
+def _folder(compiler: list[str], dtype_flag: str) -> Path:
+    """Where the library belongs: a name made of all it depends on."""
+    made_from = (_SOURCE.read_text(encoding="utf-8"), *_COMPILE, *_LINK, dtype_flag, *compiler)
+    there = (_run(*compiler, "--version"), _instruction_sets())
+    return cache_root() / "native" / hashlib.sha256("\0".join((*made_from, *there)).encode()).hexdigest()[:32]
 
 
 def _run(*command: str) -> str:

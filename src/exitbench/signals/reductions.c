@@ -1,8 +1,8 @@
 /* Reductions of rows of logits over the vocabulary, each row while it is in the processor's caches.
 
-   Threads are those of OpenMP that torch uses too: others would wait for them. Compiled once for each dtype of logits by native.py: with -DBFLOAT16, or without for float32. Logits are (rows, vocab),
-   row-major. Work on entries is in float32; sums are float32 over BLOCK entries and double beyond. Ties go to the lowest
-   id. A row with a NaN, or whose largest entry is infinite, has top id -1. */
+   Compiled once for each dtype of logits by native.py, with -DBFLOAT16 or -DFLOAT32. Logits are (rows, vocab), row-major.
+   Work on entries is in float32; sums are float32 over BLOCK entries and double beyond. Ties go to the lowest id. A row
+   with a NaN, or whose largest entry is infinite, has top id -1. Threads are those of OpenMP that torch uses too. */
 
 #include <math.h>
 #include <omp.h>
@@ -16,7 +16,7 @@ static inline float load(const logit *entry) {
     union { uint32_t bits; float value; } word = { (uint32_t)*entry << 16 };
     return word.value;
 }
-#else
+#elif defined FLOAT32
 typedef float logit;
 static inline float load(const logit *entry) { return *entry; }
 #endif

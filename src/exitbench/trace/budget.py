@@ -10,37 +10,48 @@ from exitbench.sizes import size_text
 
 __all__ = ["Budget", "in_halves"]
 
-_LEAST = 2**20
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Budget:
-    """Bytes that may be held at once; half of that whenever they turn out not to be there.
+    """Bytes that may be held at once for one purpose; less once they turned out not to be there.
 
     Args:
         num_bytes: to begin with.
-        say: told whenever the budget is halved.
+        purpose: what they are for, in the plural.
+        say: told whenever less is asked for.
     """
 
-    def __init__(self, num_bytes: int, say: Callable[[str], None]) -> None:
+    def __init__(self, num_bytes: int, purpose: str, say: Callable[[str], None]) -> None:
         self.num_bytes = num_bytes
+        self._purpose = purpose
         self._say = say
 
-    def spend(self, job: Callable[[int], Result]) -> Result:
-        """Call `job` with the budget, and again with half of it whenever memory runs out.
+    def spend(self, job: Callable[[int], Result], *, wanted: int, least: int) -> Result:
+        """Call `job` with a number of bytes, and with half of it whenever memory runs out.
+
+        What was too much is not asked for again, unless nothing was little enough: then it did not matter.
+
+        Args:
+            job: work that needs no more than it is given.
+            wanted: bytes with which it has all it can use.
+            least: bytes below which less does not help.
 
         Raises:
-            OutOfMemoryError: it runs out with hardly anything asked for.
+            OutOfMemoryError: memory runs out with `least` bytes.
         """
+        amount = min(self.num_bytes, wanted)
         while True:
             try:
-                return job(self.num_bytes)
+                result = job(amount)
             except (RuntimeError, MemoryError) as error:
-                _raise_unless_halving_helps(error, self.num_bytes >= 2 * _LEAST)
-            self.num_bytes //= 2
-            self._say(f"out of memory: going on with {size_text(self.num_bytes)} for logits and hidden states")
+                _raise_unless_halving_helps(error, amount >= 2 * least)
+            else:
+                self.num_bytes = amount if amount < min(self.num_bytes, wanted) else self.num_bytes
+                return result
+            amount //= 2
+            self._say(f"out of memory: going on with {size_text(amount)} for {self._purpose}")
 
 
 def in_halves(

@@ -18,6 +18,7 @@ from exitbench.models.load import LoadedModel
 from exitbench.models.placement import weights_wait_on
 from exitbench.models.strict import quiet_transformers
 from exitbench.progress import SILENT, Progressor
+from exitbench.signals.native import why_not_native
 from exitbench.trace.budget import in_halves
 from exitbench.trace.generate import greedy_answers
 from exitbench.trace.lock import sole_writer
@@ -68,10 +69,14 @@ def collect(
     looks = [len(run.samples)] if stopping is None else stopping.plan(len(run.samples))
     with quiet_transformers(), sole_writer(out):
         folder = TraceFolder(out, _manifest(loaded, workload, options, mode, order, command), run.samples)
+        missing = why_not_native(loaded.readout.dtype) if loaded.model.device.type == "cpu" else None
+        if missing:
+            progress.say(f"logits are reduced by torch, several times slower than by compiled code: {missing}")
         recorder = Recorder(loaded, fast=options.fast, memory=options.memory_bytes, say=progress.say)
-        precision = None
+        precision, tried = None, 0
         for end in looks:
-            _trace_up_to(end, run, recorder, folder, progress)
+            _trace_between(tried, end, run, recorder, folder, progress)
+            tried = end
             if stopping is not None:
                 precision = stopping.look(read_trace(out, first=end))
                 progress.say(precision.text())
@@ -82,9 +87,11 @@ def collect(
             folder.write_precision(precision)
 
 
-def _trace_up_to(end: int, run: "_Run", recorder: Recorder, folder: TraceFolder, progress: Progressor) -> None:
-    """Trace whatever is missing of the first `end` samples."""
-    todo = [index for index in range(end) if not folder.is_done(index)]
+def _trace_between(
+    first: int, end: int, run: "_Run", recorder: Recorder, folder: TraceFolder, progress: Progressor
+) -> None:
+    """Trace whatever is missing of the samples from `first` to before `end`."""
+    todo = [index for index in range(first, end) if not folder.is_done(index)]
     with progress.bar(f"Tracing {folder.manifest.model.name}", end) as advance:
         advance(end - len(todo))
         for index in todo:
@@ -210,6 +217,13 @@ def _generation_batch(loaded: LoadedModel, options: TraceOptions) -> int:
     return options.generation_batch if loaded.can_pad else 1
 
 
+def _reductions(loaded: LoadedModel) -> str:
+    """Whose code reduces logits: their last digits differ."""
+    if loaded.model.device.type != "cpu":
+        return loaded.model.device.type
+    return "torch" if why_not_native(loaded.readout.dtype) else "compiled"
+
+
 def _manifest(
     loaded: LoadedModel, workload: Workload, options: TraceOptions, mode: Mode, order: Order, command: str
 ) -> Manifest:
@@ -251,7 +265,7 @@ def _manifest(
             order=order,
         ),
         libraries=library_versions(),
-        environment=environment_report() | {"weights_on": weights_wait_on(model)},
+        environment=environment_report() | {"weights_on": weights_wait_on(model), "reductions": _reductions(loaded)},
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -2,7 +2,7 @@
 
 Exact integer work (rounding and ties were dealt with when the ids were recorded), and the one definition for what is
 written to a trace, what is checked when it is read, and what is scored. Straight from hidden states the same depths
-come from `exitbench.signals.decision`.
+come from `exitbench.signals.lazy`.
 """
 
 from typing import Any

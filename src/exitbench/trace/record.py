@@ -1,7 +1,9 @@
 """From token ids to rows: one pass of the model over a stretch, then its signals or its decisions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ from exitbench.trace.decision import decision_depths
 from exitbench.trace.parts import Rows
 
 __all__ = ["Recorder", "SampleFailedError", "Stretch"]
+
+Result = TypeVar("Result")
 
 
 class SampleFailedError(Exception):
@@ -47,7 +51,9 @@ class Recorder:
 
     def __init__(self, loaded: LoadedModel, *, fast: bool, memory: int, say: Callable[[str], None]) -> None:
         self._loaded = loaded
-        self._budget = Budget(memory, say)
+        on_cpu = loaded.model.device.type == "cpu"
+        self._for_hidden = Budget(memory // 2, "hidden states", say)
+        self._for_logits = Budget(min(memory // 2, DEFAULT_MEMORY) if on_cpu else memory // 2, "logits", say)
         self._lazy = LazyDecisions(loaded.readout) if fast else None
 
     def rows(self, stretches: Sequence[Stretch]) -> Rows:
@@ -59,33 +65,41 @@ class Recorder:
         """
         return Rows.joined([part for stretch in stretches for part in self._parts(stretch)])
 
-    def _parts(self, stretch: Stretch) -> list[Rows]:
+    def _parts(self, stretch: Stretch) -> Iterator[Rows]:
         """The rows of one stretch, as many together as have hidden states that fit."""
-        shape, end = self._loaded.shape, len(stretch.ids) - 1
-        of_row = (shape.num_blocks + 1) * self._loaded.adapter.hidden_size * self._loaded.model.dtype.itemsize
+        start, end = stretch.first_row, len(stretch.ids) - 1
+        while start < end:
+            hidden_LRD = self._hidden(stretch, start, end)
+            rows = slice(start, start + hidden_LRD.shape[1])
+            yield self._part(stretch, rows, hidden_LRD)
+            start = rows.stop
 
-        def parts(memory: int) -> list[Rows]:
-            size = max(1, memory // 2 // of_row)
-            starts = range(stretch.first_row, end, size)
-            return [self._part(stretch, slice(start, min(start + size, end)), memory) for start in starts]
+    def _hidden(self, stretch: Stretch, start: int, end: int) -> torch.Tensor:
+        """(L + 1, R, D) hidden states of the rows from `start` on, up to `end` if they fit."""
+        adapter = self._loaded.adapter
+        ids = torch.tensor([stretch.ids], device=self._loaded.model.device)
+        probe_KTD = self._loaded.readout.probe_KTD
+        # Twice, for they are gathered one depth after the other and then put together.
+        of_row = 2 * (adapter.num_blocks + 1) * probe_KTD.shape[-1] * probe_KTD.element_size()
 
-        return self._budget.spend(parts)
+        def capture(memory: int) -> torch.Tensor:
+            return adapter.capture(ids, slice(start, min(end, start + max(1, memory // of_row))))
 
-    def _part(self, stretch: Stretch, rows: slice, memory: int) -> Rows:
-        ids = torch.tensor(stretch.ids, device=self._loaded.model.device)
-        hidden_LRD = self._loaded.adapter.capture(ids[None], rows)
-        target = ids[rows.start + 1 : rows.stop + 1].to(hidden_LRD.device)
-        for_logits = min(memory // 2, DEFAULT_MEMORY) if hidden_LRD.device.type == "cpu" else memory // 2
+        return self._for_hidden.spend(capture, wanted=(end - start) * of_row, least=of_row)
+
+    def _part(self, stretch: Stretch, rows: slice, hidden_LRD: torch.Tensor) -> Rows:
+        ids = torch.tensor(stretch.ids, device=hidden_LRD.device)
+        target = ids[rows.start + 1 : rows.stop + 1]
         signals: dict[str, NDArray[np.generic]] = {}
         if self._lazy is not None:
-            decided = self._lazy(hidden_LRD, memory=for_logits)
+            decided = self._with_logits(partial(self._lazy, hidden_LRD))
             if decided.not_finite:
                 raise SampleFailedError(
                     f"logits are not finite, turn {stretch.turn + 1}; trace without --fast to see where"
                 )
             final_id, depth = decided.final_id, decided.decision_depth
         else:
-            signals = compute_signals(hidden_LRD, target, self._loaded.readout, memory=for_logits)
+            signals = self._with_logits(partial(compute_signals, hidden_LRD, target, self._loaded.readout))
             _refuse_not_finite(signals, rows.start, stretch.turn)
             top1_id = signals["top1_id"].astype(np.int32)
             final_id, depth = top1_id[:, -1], decision_depths(top1_id)
@@ -99,6 +113,11 @@ class Recorder:
             decision_depth=depth,
             signals=signals,
         )
+
+    def _with_logits(self, job: Callable[..., Result]) -> Result:
+        """Call `job` with as much memory for logits as there is, down to one row of them."""
+        least = self._loaded.readout.vocab_size * self._loaded.readout.dtype.itemsize
+        return self._for_logits.spend(lambda memory: job(memory=memory), wanted=self._for_logits.num_bytes, least=least)
 
 
 def _refuse_not_finite(signals: dict[str, NDArray[np.generic]], first_position: int, turn: int) -> None:

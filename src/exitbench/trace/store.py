@@ -13,7 +13,8 @@ in work. What is already there is never mixed with another identity.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -72,12 +73,13 @@ def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:160]
 
 
-def _differences(a: Any, b: Any, path: str = "") -> Iterable[str]:
+def _differences(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """(Where, what is there and what is now) for every value that differs."""
     if isinstance(a, dict) and isinstance(b, dict):
         for key in sorted(a.keys() | b.keys()):
             yield from _differences(a.get(key), b.get(key), f"{path}.{key}" if path else key)
     elif a != b:
-        yield f"{path} ({a} there, {b} now)"
+        yield path, f"{textwrap.shorten(str(a), 70)} there, {textwrap.shorten(str(b), 70)} now"
 
 
 def _is_first_write(file: Path) -> bool:
@@ -124,11 +126,17 @@ class TraceFolder:
 
     def _refuse_other_identity(self) -> None:
         there = read_manifest(self.path)
-        different = list(_differences(there.identity(), self.manifest.identity()))
-        if different:
-            more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        # What was asked for says more than what followed from it.
+        telling = ("settings", "model", "workload", "libraries", "schema_version", "shape")
+        places = sorted(
+            _differences(there.identity(), self.manifest.identity()),
+            key=lambda item: telling.index(item[0].partition(".")[0]),
+        )
+        if places:
+            different = [f"{place} ({values})" for place, values in places[:3]]
+            more = f" and {len(places) - 3} more" if len(places) > 3 else ""
             raise TraceError(
-                f"{self.path} holds another trace: {'; '.join(different[:3])}{more}; "
+                f"{self.path} holds another trace: {'; '.join(different)}{more}; "
                 "choose another --out folder, or delete that one"
             )
 
