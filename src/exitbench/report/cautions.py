@@ -25,10 +25,9 @@ def cautions(card: ScoreCard) -> tuple[str, ...]:
 
 def _about_samples(card: ScoreCard) -> Iterator[str]:
     if card.precision is not None:
-        yield (
-            f"Precision {card.precision.target:g} asked: {_outcome(card.precision)}. Intervals are at level "
-            f"{level_text(card)}, so that the stated one holds 95 % over all looks."
-        )
+        several = f" Intervals are at level {level_text(card)}, so that the stated one holds 95 % over all looks."
+        asked = f"Precision {card.precision.target:g} asked: {_outcome(card.precision)}."
+        yield asked + (several if card.precision.n_looks > 1 else "")
     if card.n_failed:
         yield f"{card.n_failed} of {card.n_prompts + card.n_failed} samples failed and are in no figure."
     if card.ees.value is not None and card.ees.low is None:
@@ -41,6 +40,8 @@ def _outcome(precision: Precision) -> str:
     where = f"at look {len(precision.looks)} of {precision.n_looks}"
     if not precision.reached:
         return f"{width} is what all {available} prompts give, so it was not reached"
+    if precision.n_looks == 1:
+        return f"{width} reached with all {available} prompts, too few for an earlier look"
     saved = percent(1 - look.n_samples / available, 0)
     return f"{width} reached {where} with {look.n_samples} of {available} prompts, {saved} of them saved"
 
