@@ -115,7 +115,7 @@ def _views(
         logits_KTV = readout(hidden_LTD[low:high].flatten(0, 1)).view(high - low, num_tokens, -1)
         native = native_reductions(logits_KTV.dtype) if logits_KTV.device.type == "cpu" else None
         if final is None:
-            final_logits = logits_KTV[-1].clone()
+            final_logits = logits_KTV[-1].clone() if low > 0 else logits_KTV[-1]  # the next readout writes over them
             of_final = native.final(final_logits) if native else None
             final = DepthView(final_logits, hidden_LTD[-1], target, known=of_final.known if of_final else None)
         step = high - low if native and together else 1
