@@ -67,6 +67,6 @@ def reductions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr("exitbench.signals.compute._KERNELS_RUN_ON", ("cpu", "cuda"))
         monkeypatch.setattr("exitbench.signals.compute._views", _no_logits)
     if request.param == "torch":
-        monkeypatch.setattr("exitbench.signals.compute.native_reductions", lambda _: None)
-        monkeypatch.setattr("exitbench.signals.lazy.native_reductions", lambda _: None)
+        monkeypatch.setattr("exitbench.signals.compute.native_reductions", lambda *_: None)
+        monkeypatch.setattr("exitbench.signals.lazy.native_reductions", lambda *_: None)
     return str(request.param)

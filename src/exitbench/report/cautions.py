@@ -36,7 +36,7 @@ def _about_samples(card: ScoreCard) -> Iterator[str]:
 
 def _outcome(precision: Precision) -> str:
     look, available = precision.looks[-1], precision.n_available
-    width = "no interval" if look.half_width is None else f"half-width {look.half_width:.4f}"
+    width = look.width_text
     where = f"at look {len(precision.looks)} of {precision.n_looks}"
     if not precision.reached:
         return f"{width} is what all {available} prompts give, so it was not reached"

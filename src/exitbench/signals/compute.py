@@ -94,8 +94,7 @@ def _fused_readout(readout: ReadsOut, device: torch.device) -> "FusedReadout | N
 def _sizes(num_depths: int, readout: ReadsOut, device: torch.device, memory: int) -> tuple[int, int]:
     """Tokens to read out at once, and depths of them."""
     size = readout.dtype.itemsize
-    native = device.type == "cpu" and native_reductions(readout.dtype) is not None
-    of_final = size + 4 if native else 4 * _FLOATS_OF_TORCH
+    of_final = size + 4 if native_reductions(readout.dtype, device) else 4 * _FLOATS_OF_TORCH
     numbers = memory // readout.vocab_size
     tokens = max(1, min(MOST_ROWS // num_depths, numbers // (num_depths * size + of_final)))
     return tokens, max(1, min(num_depths, (numbers // tokens - of_final) // size))
@@ -113,7 +112,7 @@ def _views(
     for high in range(num_depths, 0, -depths_at_once):
         low = max(0, high - depths_at_once)
         logits_KTV = readout(hidden_LTD[low:high].flatten(0, 1)).view(high - low, num_tokens, -1)
-        native = native_reductions(logits_KTV.dtype) if logits_KTV.device.type == "cpu" else None
+        native = native_reductions(logits_KTV.dtype, logits_KTV.device)
         if final is None:
             final_logits = logits_KTV[-1].clone() if low > 0 else logits_KTV[-1]  # the next readout writes over them
             of_final = native.final(final_logits) if native else None

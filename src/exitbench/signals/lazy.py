@@ -62,7 +62,10 @@ class LazyDecisions:
         return Decisions(final_id=final.int().numpy(), decision_depth=depth.int().numpy(), not_finite=self._not_finite)
 
     def _agrees(self, hidden_KAD: torch.Tensor, final_A: torch.Tensor) -> torch.Tensor:
-        """(K, A) whether the top-1 is the final one; False as well wherever a deeper one of the K depths disagrees."""
+        """(K, A) whether the top-1 is the final one; where a deeper one of the K depths disagrees, it may not be known.
+
+        What is not known is False.
+        """
         features_NE = self._readout.features(hidden_KAD.flatten(0, 1))
         final_N = final_A.repeat(len(hidden_KAD))
         agrees = final_N >= 0
@@ -99,5 +102,5 @@ class LazyDecisions:
 
 
 def _top_ids(logits: torch.Tensor) -> torch.Tensor:
-    native = native_reductions(logits.dtype) if logits.device.type == "cpu" else None
+    native = native_reductions(logits.dtype, logits.device)
     return top_ids(logits) if native is None else native.top_ids(logits)

@@ -27,6 +27,7 @@ from exitbench.signals.view import DepthView
 
 __all__ = ["FinalReductions", "NativeReductions", "native_reductions", "why_not_native"]
 
+_CPU = torch.device("cpu")
 _SOURCE = Path(__file__).with_name("reductions.c")
 _COMPILE = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-c")
 # Without OpenMP: its functions are then found in the library of it that torch has loaded, and its threads are torch's.
@@ -105,9 +106,9 @@ def _properties(out: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-def native_reductions(dtype: torch.dtype) -> NativeReductions | None:
-    """Compiled reductions for logits of `dtype` on the CPU; None where there can be none."""
-    attempt = _attempt(dtype)
+def native_reductions(dtype: torch.dtype, device: torch.device = _CPU) -> NativeReductions | None:
+    """Compiled reductions for logits of `dtype`; None where there can be none, as on any other device than the CPU."""
+    attempt = _attempt(dtype) if device.type == "cpu" else ""
     return None if isinstance(attempt, str) else attempt
 
 

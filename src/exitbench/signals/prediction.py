@@ -25,7 +25,7 @@ def top1_prob(view: DepthView) -> torch.Tensor:
 @signal(unit="probability", low=0, high=1, confidence=1, known_while_running=True)
 def margin(view: DepthView) -> torch.Tensor:
     """Probability of the most probable token minus that of the second (CALM, arXiv 2207.07061, softmax response)."""
-    return (-view.log_normaliser).exp() * -torch.expm1(view.second_shifted)
+    return top1_prob(view) * -torch.expm1(view.second_shifted)
 
 
 @signal(unit="nats", low=0, high=math.inf, confidence=-1, known_while_running=True)

@@ -43,35 +43,35 @@ static inline float smaller(float a, float b) { return a < b ? a : b; }
 /* The two largest entries of a stretch, the sum of entry - pivot, and whether one is NaN. */
 typedef struct { float first, second; double sum; int has_nan; } Top;
 
-static inline Top top_of(const logit *entries, int64_t size, float pivot) {
-    float first[LANES], second[LANES], sum[LANES];
-    int32_t nan[LANES];
-    for (int j = 0; j < LANES; j++) { first[j] = second[j] = -INFINITY; sum[j] = 0; nan[j] = 0; }
-    for (int64_t start = 0; start < size; start += LANES) {
-        int width = size - start < LANES ? (int)(size - start) : LANES;
-        if (width == LANES)
-            for (int j = 0; j < LANES; j++) {
-                float x = load(entries + start + j);
-                second[j] = larger(second[j], smaller(x, first[j]));
-                first[j] = larger(x, first[j]);
-                sum[j] += x - pivot;
-                nan[j] |= x != x;
-            }
-        else
-            for (int j = 0; j < width; j++) {
-                float x = load(entries + start + j);
-                second[j] = larger(second[j], smaller(x, first[j]));
-                first[j] = larger(x, first[j]);
-                sum[j] += x - pivot;
-                nan[j] |= x != x;
-            }
+/* The same of every LANES-th entry, lane by lane. */
+typedef struct { float first[LANES], second[LANES], sum[LANES]; int32_t nan[LANES]; } Lanes;
+
+static inline void add(Lanes *lanes, const logit *entries, int width, float pivot) {
+    for (int j = 0; j < width; j++) {
+        float x = load(entries + j);
+        lanes->second[j] = larger(lanes->second[j], smaller(x, lanes->first[j]));
+        lanes->first[j] = larger(x, lanes->first[j]);
+        lanes->sum[j] += x - pivot;
+        lanes->nan[j] |= x != x;
     }
+}
+
+static inline Top top_of(const logit *entries, int64_t size, float pivot) {
+    Lanes lanes;
+    for (int j = 0; j < LANES; j++) {
+        lanes.first[j] = lanes.second[j] = -INFINITY;
+        lanes.sum[j] = 0;
+        lanes.nan[j] = 0;
+    }
+    int64_t whole = size - size % LANES;
+    for (int64_t start = 0; start < whole; start += LANES) add(&lanes, entries + start, LANES, pivot);
+    add(&lanes, entries + whole, (int)(size - whole), pivot);
     Top top = { -INFINITY, -INFINITY, 0, 0 };
     for (int j = 0; j < LANES; j++) {
-        top.second = larger(larger(top.second, second[j]), smaller(first[j], top.first));
-        top.first = larger(first[j], top.first);
-        top.sum += sum[j];
-        top.has_nan |= nan[j];
+        top.second = larger(larger(top.second, lanes.second[j]), smaller(lanes.first[j], top.first));
+        top.first = larger(lanes.first[j], top.first);
+        top.sum += lanes.sum[j];
+        top.has_nan |= lanes.nan[j];
     }
     return top;
 }

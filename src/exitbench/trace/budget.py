@@ -41,14 +41,15 @@ class Budget:
         Raises:
             OutOfMemoryError: memory runs out with `least` bytes.
         """
-        amount = min(self.num_bytes, wanted)
+        amount = asked = min(self.num_bytes, wanted)
         while True:
             try:
                 result = job(amount)
             except (RuntimeError, MemoryError) as error:
                 _raise_unless_halving_helps(error, amount >= 2 * least)
             else:
-                self.num_bytes = amount if amount < min(self.num_bytes, wanted) else self.num_bytes
+                if amount < asked:
+                    self.num_bytes = amount
                 return result
             amount //= 2
             self._say(f"out of memory: going on with {size_text(amount)} for {self._purpose}")

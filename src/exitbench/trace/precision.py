@@ -33,6 +33,11 @@ class Look(_Frozen):
     half_width: float | None
     """Half the length of that interval; None with too few prompts for one."""
 
+    @property
+    def width_text(self) -> str:
+        """The half-width in words."""
+        return "no interval" if self.half_width is None else f"half-width {self.half_width:.4f}"
+
 
 class Precision(_Frozen):
     """The precision that was asked for, and what came of it; the `precision.json` of a trace folder."""
@@ -55,8 +60,8 @@ class Precision(_Frozen):
     def text(self) -> str:
         """The last look in a few words."""
         look = self.looks[-1]
-        width = "no interval" if look.half_width is None else f"half-width {look.half_width:.4f}"
-        return f"look {len(self.looks)} of {self.n_looks}: {width} with {look.n_samples} of {self.n_available} prompts"
+        place = f"look {len(self.looks)} of {self.n_looks}"
+        return f"{place}: {look.width_text} with {look.n_samples} of {self.n_available} prompts"
 
     @property
     def level(self) -> float:
