@@ -14,8 +14,8 @@ import torch
 
 from common import documents, print_result
 from exitbench.models.load import load
-from exitbench.score.decided import remaining_costs
 from exitbench.signals import compute_signals
+from exitbench.trace.decided import remaining_costs
 from exitbench.trace.decision import decision_depths
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))

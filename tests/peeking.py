@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exitbench.score.bootstrap import Estimate, draw_weights, ratio, strata
 from exitbench.score.looks import plan_looks
+from exitbench.stats.bootstrap import Estimate, draw_weights, ratio, strata
 from exitbench.workloads.workload import stratified_order
 
 PROMPT_DEVIATION = 0.12

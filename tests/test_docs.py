@@ -13,9 +13,9 @@ import torch
 import typer
 
 from exitbench.cli import app
-from exitbench.score.figure import Curve, Figure
 from exitbench.score.scorecard import ScoreCard
 from exitbench.signals import SIGNALS
+from exitbench.stats.figure import Curve, Figure
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(path for folder in (".", "docs", "dev", "benchmarks") for path in (ROOT / folder).glob("*.md"))

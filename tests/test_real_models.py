@@ -7,9 +7,9 @@ import torch
 from definition import decisions
 from exitbench import api
 from exitbench.config import TraceOptions
-from exitbench.score.decided import remaining_costs
 from exitbench.signals import compute_signals
 from exitbench.signals.lazy import LazyDecisions
+from exitbench.trace.decided import remaining_costs
 from exitbench.trace.decision import decision_depths
 from exitbench.workloads import load_workload
 

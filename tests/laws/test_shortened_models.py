@@ -8,7 +8,7 @@ import torch
 
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.toy import toy_model
-from exitbench.score.decided import first_match_depths
+from exitbench.trace.decided import first_match_depths
 from families import DENSE
 
 

@@ -5,7 +5,7 @@ import base64
 import numpy as np
 
 from exitbench.report.explorer import PROBABILITY_STEPS, explorer_payload
-from exitbench.score.decided import first_match_depths
+from exitbench.trace.decided import first_match_depths
 
 
 def unpack(payload, name):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from exitbench.score.adaptability import ALPHAS, adaptability
-from exitbench.score.bootstrap import Bootstrap, Prompts, draw_weights
+from exitbench.stats.bootstrap import Bootstrap, Prompts, draw_weights
 
 
 def eas(similarity):

@@ -15,8 +15,8 @@ from exitbench.score.attainable import (
     oracle,
     threshold_totals,
 )
-from exitbench.score.bootstrap import Bootstrap, Prompts, draw_weights
-from exitbench.score.decided import first_match_depths, remaining_costs
+from exitbench.stats.bootstrap import Bootstrap, Prompts, draw_weights
+from exitbench.trace.decided import first_match_depths, remaining_costs
 
 
 def exit_depth(prob_row, threshold):

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from exitbench.score.bootstrap import Bootstrap, Prompts, draw_weights
 from exitbench.score.chance import corrected_for_chance, null_suitability
-from exitbench.score.decided import final_run, remaining_costs
+from exitbench.stats.bootstrap import Bootstrap, Prompts, draw_weights
+from exitbench.trace.decided import final_run, remaining_costs
 
 
 def brute_force(top1_id, rho, row_prompt, weights):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from exitbench.errors import TraceError
 from exitbench.score import score
 from exitbench.score.assemble import ees
-from exitbench.score.bootstrap import strata
 from exitbench.score.looks import FIRST_LOOK, Looks, plan_looks
+from exitbench.stats.bootstrap import strata
 from exitbench.trace.precision import Look, Precision
 from peeking import simulate, worst_coverage
 

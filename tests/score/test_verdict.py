@@ -1,7 +1,7 @@
 """The sentence must not promise what the figures do not hold."""
 
-from exitbench.score.figure import Figure
 from exitbench.score.verdict import verdict
+from exitbench.stats.figure import Figure
 
 
 def figure(value):

@@ -12,8 +12,8 @@ from exitbench.report.charts import batch_chart, category_chart, decided_chart, 
 from exitbench.report.figures import level_text, percent
 from exitbench.report.frontier import FrontierPoint, frontier_chart
 from exitbench.report.text import visible
-from exitbench.score.figure import Curve, Figure
 from exitbench.score.scorecard import ScoreCard
+from exitbench.stats.figure import Curve, Figure
 
 __all__ = ["Chapter", "chapters", "opening_chart"]
 

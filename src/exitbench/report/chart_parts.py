@@ -10,7 +10,7 @@ from typing import Any
 
 import altair as alt
 
-from exitbench.score.figure import Curve
+from exitbench.stats.figure import Curve
 
 __all__ = ["SHARE", "Chart", "curve_rows", "finished", "has_band", "interval_tips", "number_tip"]
 

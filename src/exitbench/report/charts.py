@@ -18,7 +18,7 @@ from exitbench.report.chart_parts import (
     interval_tips,
     number_tip,
 )
-from exitbench.score.figure import Curve, Figure
+from exitbench.stats.figure import Curve, Figure
 
 __all__ = ["MAX_BARS", "batch_chart", "category_chart", "decided_chart", "depth_chart"]
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exitbench.report.text import visible, visible_token
-from exitbench.score.decided import first_match_depths
+from exitbench.trace.decided import first_match_depths
 from exitbench.trace.table import SampleInfo, Trace
 
 __all__ = ["PROBABILITY_STEPS", "explorer_payload"]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from exitbench.score.figure import Figure
 from exitbench.score.scorecard import NOT_RECORDED, EasScore, ScoreCard
+from exitbench.stats.figure import Figure
 
 __all__ = [
     "Kind",

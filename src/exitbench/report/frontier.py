@@ -6,8 +6,8 @@ from typing import Any, Literal
 import altair as alt
 
 from exitbench.report.chart_parts import SHARE, Chart, finished, has_band, number_tip
-from exitbench.score.figure import Figure
 from exitbench.score.scorecard import Frontier
+from exitbench.stats.figure import Figure
 
 __all__ = ["FrontierPoint", "frontier_chart"]
 

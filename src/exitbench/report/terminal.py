@@ -22,8 +22,8 @@ from exitbench.report.figures import (
     value_text,
 )
 from exitbench.report.text import plain
-from exitbench.score.figure import Curve
 from exitbench.score.scorecard import ScoreCard
+from exitbench.stats.figure import Curve
 
 __all__ = ["terminal_card"]
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exitbench.score.bootstrap import Bootstrap, Estimate, Prompts
+from exitbench.stats.bootstrap import Bootstrap, Estimate, Prompts
 
 __all__ = ["ALPHAS", "DEFAULT_ALPHA", "SIMILARITIES", "adaptability"]
 

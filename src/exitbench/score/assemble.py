@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from exitbench.errors import TraceError
-from exitbench.score.bootstrap import LEVEL
-from exitbench.score.figure import Figure
 from exitbench.score.from_decisions import figures_from_decisions
 from exitbench.score.from_signals import SIGNALS_NEEDED, figures_from_signals
-from exitbench.score.material import Material, Outcomes, gather
 from exitbench.score.scorecard import NOT_RECORDED, ScoreCard
 from exitbench.score.verdict import verdict
+from exitbench.stats.bootstrap import LEVEL
+from exitbench.stats.figure import Figure
+from exitbench.stats.material import Material, Outcomes, gather
 from exitbench.trace.table import Trace
 
 __all__ = ["ees", "score"]

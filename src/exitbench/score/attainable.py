@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exitbench.score.bootstrap import (
+from exitbench.stats.bootstrap import (
     Bootstrap,
     Estimate,
     Prompts,

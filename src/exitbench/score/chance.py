@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from exitbench.score.bootstrap import Bootstrap, Estimate, Prompts, ratio
-from exitbench.score.decided import final_run
+from exitbench.stats.bootstrap import Bootstrap, Estimate, Prompts, ratio
+from exitbench.trace.decided import final_run
 from exitbench.trace.decision import Ids
 
 __all__ = ["corrected_for_chance", "null_suitability"]

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from exitbench.score.decided import first_match_depths
 from exitbench.score.loops import looped_tokens
-from exitbench.score.material import Material, Outcomes
 from exitbench.score.scorecard import CategoryScore
+from exitbench.stats.material import Material, Outcomes
+from exitbench.trace.decided import first_match_depths
 
 __all__ = ["BATCH_SIZES", "figures_from_decisions"]
 

@@ -11,12 +11,12 @@ from exitbench.score.attainable import (
     oracle,
     threshold_totals,
 )
-from exitbench.score.bootstrap import MIN_PROMPTS, ratio
 from exitbench.score.chance import corrected_for_chance, null_suitability
-from exitbench.score.decided import first_match_depths, tv_depths
-from exitbench.score.figure import Curve
-from exitbench.score.material import Floats, Material, Outcomes, certain
 from exitbench.score.scorecard import EasScore, Frontier
+from exitbench.stats.bootstrap import MIN_PROMPTS, ratio
+from exitbench.stats.figure import Curve
+from exitbench.stats.material import Floats, Material, Outcomes, certain
+from exitbench.trace.decided import first_match_depths, tv_depths
 from exitbench.trace.decision import Depths
 
 __all__ = ["EPS_GRID", "SIGNALS_NEEDED", "figures_from_signals"]

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from exitbench.errors import TraceError
 from exitbench.score.assemble import ees
-from exitbench.score.bootstrap import MIN_PROMPTS
+from exitbench.stats.bootstrap import MIN_PROMPTS
 from exitbench.trace.precision import Look, Precision
 from exitbench.trace.table import Trace
 

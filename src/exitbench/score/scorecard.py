@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from exitbench.errors import ReportError
 from exitbench.models.catalogue import ModelFacts
 from exitbench.models.shape import ModelShape
-from exitbench.score.bootstrap import LEVEL
-from exitbench.score.figure import Curve, Figure
+from exitbench.stats.bootstrap import LEVEL
+from exitbench.stats.figure import Curve, Figure
 from exitbench.trace.manifest import ModelIdentity, Settings, WorkloadIdentity
 from exitbench.trace.precision import Precision
 

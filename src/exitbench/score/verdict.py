@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from exitbench.score.figure import Figure
+from exitbench.stats.figure import Figure
 
 __all__ = ["verdict"]
 

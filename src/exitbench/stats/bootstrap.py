@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exitbench.score.figure import Curve, Figure
+from exitbench.stats.figure import Curve, Figure
 from exitbench.trace.table import Trace
 
 __all__ = [

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from exitbench.score.decided import final_run, first_match_depths, remaining_costs, tv_depths
+from exitbench.trace.decided import final_run, first_match_depths, remaining_costs, tv_depths
 from exitbench.trace.decision import decision_depths
 
 top1_ids = hnp.arrays(np.int32, st.tuples(st.integers(1, 12), st.integers(2, 7)), elements=st.integers(0, 2))

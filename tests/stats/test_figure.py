@@ -5,7 +5,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from exitbench.score.figure import Curve, Figure
+from exitbench.stats.figure import Curve, Figure
 
 
 def test_text_says_what_is_missing():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from exitbench.score.bootstrap import Bootstrap, Prompts, draw_weights, ratio
+from exitbench.stats.bootstrap import Bootstrap, Prompts, draw_weights, ratio
 
 
 def prompts_of(counts, categories=None):

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exitbench.score.bootstrap import Bootstrap, Estimate, Prompts, draw_weights, strata
-from exitbench.score.decided import remaining_costs
-from exitbench.score.figure import Curve, Figure
+from exitbench.stats.bootstrap import Bootstrap, Estimate, Prompts, draw_weights, strata
+from exitbench.stats.figure import Curve, Figure
+from exitbench.trace.decided import remaining_costs
 from exitbench.trace.table import Trace
 
 __all__ = ["Floats", "Material", "Outcomes", "certain", "gather"]
