@@ -1,7 +1,7 @@
 """One small registry for everything that can be added: architectures, policies, workloads, signals.
 
 A registry maps a name to an object. Third-party packages add to it through the entry-point group
-`exitbench.<kind>s`; their modules are imported on the first look-up, never at import time.
+`exitbench.<kinds>`; their modules are imported on the first look-up, never at import time.
 """
 
 import difflib
@@ -20,11 +20,13 @@ class Registry(Generic[T]):
     """Named objects of one kind.
 
     Args:
-        kind: singular noun used in messages and in the entry-point group, e.g. "workload".
+        kind: singular noun used in messages, e.g. "workload".
+        plural: used in the entry-point group; the kind with an "s" if left out.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *, plural: str | None = None) -> None:
         self.kind = kind
+        self._group = f"exitbench.{plural or kind + 's'}"
         self._entries: dict[str, T] = {}
         self._plugins_loaded = False
 
@@ -69,5 +71,5 @@ class Registry(Generic[T]):
         if self._plugins_loaded:
             return
         self._plugins_loaded = True
-        for entry_point in entry_points(group=f"exitbench.{self.kind}s"):
+        for entry_point in entry_points(group=self._group):
             self.add(entry_point.name, entry_point.load())

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import altair as alt
 
+from exitbench.replay.frontier import Frontier
 from exitbench.report.chart_parts import SHARE, Chart, finished, has_band, number_tip
-from exitbench.score.scorecard import Frontier
 from exitbench.stats.figure import Figure
 
 __all__ = ["FrontierPoint", "frontier_chart"]

@@ -3,19 +3,15 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from exitbench.policies.confidence import TopProbability
+from exitbench.replay.ceiling import oracle
+from exitbench.replay.crossfit import Folds, cross_fit
+from exitbench.replay.frontier import frontier
 from exitbench.score.adaptability import ALPHAS, DEFAULT_ALPHA, SIMILARITIES, adaptability
-from exitbench.score.attainable import (
-    THRESHOLDS,
-    ThresholdTotals,
-    attain,
-    oracle,
-    threshold_totals,
-)
 from exitbench.score.chance import corrected_for_chance, null_suitability
-from exitbench.score.scorecard import EasScore, Frontier
+from exitbench.score.scorecard import EasScore
 from exitbench.stats.bootstrap import MIN_PROMPTS, ratio
-from exitbench.stats.figure import Curve
-from exitbench.stats.material import Floats, Material, Outcomes, certain
+from exitbench.stats.material import Material, Outcomes, certain
 from exitbench.trace.decided import first_match_depths, tv_depths
 from exitbench.trace.decision import Depths
 
@@ -33,17 +29,11 @@ def figures_from_signals(material: Material, seed: np.random.SeedSequence) -> Ou
         seed: seed of the folds and of the calibration.
     """
     first_match = first_match_depths(material.signal("top1_id"))
-    totals = threshold_totals(
-        material.signal("top1_id"),
-        material.signal("top1_prob"),
-        material.trace.manifest.shape.block_costs,
-        material.prompts,
-    )
     return {
         **_suitability(material, first_match),
-        **_attainable(material, totals, first_match, seed),
+        **_attainable(material, first_match, seed),
         **_curves(material),
-        "frontier": _frontier(material, totals),
+        "frontier": frontier(material, TopProbability()),
         "eas": [_eas(material, name) for name in SIMILARITIES],
     }
 
@@ -61,9 +51,7 @@ def _suitability(material: Material, first_match: Depths) -> Outcomes:
     }
 
 
-def _attainable(
-    material: Material, totals: ThresholdTotals, first_match: Depths, seed: np.random.SeedSequence
-) -> Outcomes:
+def _attainable(material: Material, first_match: Depths, seed: np.random.SeedSequence) -> Outcomes:
     names = [f"aes_{eps * 100:.0f}pct" for eps in EPS_GRID]
     counts = material.prompts.depth_counts(first_match, material.trace.num_blocks + 1)
     oracles = [oracle(counts, material.rho, material.bootstrap, eps=eps) for eps in EPS_GRID]
@@ -74,12 +62,15 @@ def _attainable(
             cross_fitted = (name, f"{name}_disagreement", f"{name}_detectability", f"{name}_thresholds")
             outcomes |= dict.fromkeys(cross_fitted, few)
         return outcomes
-    attained = attain(totals, material.prompts, material.bootstrap, eps_grid=EPS_GRID, seed=seed)
+    folds = Folds(material.prompts, draws=len(material.bootstrap.weights), seed=seed)
+    rho = material.rho[:, None]
+    attained = cross_fit(material, TopProbability(), folds, eps_grid=EPS_GRID, columns=lambda _: rho)
     for name, got, best in zip(names, attained, oracles, strict=True):
-        outcomes[name] = certain(got.savings)
-        outcomes[f"{name}_disagreement"] = certain(got.disagreement)
-        outcomes[f"{name}_detectability"] = got.savings.map(ratio, best).figure() or "the oracle saves nothing"
-        outcomes[f"{name}_thresholds"] = list(got.thresholds)
+        savings = material.mean(got.values[:, 0])
+        outcomes[name] = certain(savings)
+        outcomes[f"{name}_disagreement"] = material.figure(~material.agrees_at(got.exit_depth))
+        outcomes[f"{name}_detectability"] = savings.map(ratio, best).figure() or "the oracle saves nothing"
+        outcomes[f"{name}_thresholds"] = [policy.threshold for policy in got.policies]
     return outcomes
 
 
@@ -92,13 +83,6 @@ def _curves(material: Material) -> Outcomes:
         "accuracy": top1_id == trace.target_id[:, None],
     }
     return {name: material.depth_curve(values) for name, values in by_depth.items()}
-
-
-def _frontier(material: Material, totals: ThresholdTotals) -> Frontier:
-    def curve(sums: Floats) -> Curve:
-        return material.bootstrap.mean(sums, totals.tokens).curve("threshold", THRESHOLDS.tolist())
-
-    return Frontier(savings=curve(totals.savings), disagreement=curve(totals.disagreements))
 
 
 def _eas(material: Material, similarity: str) -> EasScore:

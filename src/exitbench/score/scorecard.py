@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict
 from exitbench.errors import ReportError
 from exitbench.models.catalogue import ModelFacts
 from exitbench.models.shape import ModelShape
+from exitbench.replay.frontier import Frontier
 from exitbench.stats.bootstrap import LEVEL
 from exitbench.stats.figure import Curve, Figure
 from exitbench.trace.manifest import ModelIdentity, Settings, WorkloadIdentity
 from exitbench.trace.precision import Precision
 
-__all__ = ["CARD_VERSION", "NOT_RECORDED", "CategoryScore", "EasScore", "Frontier", "ScoreCard"]
+__all__ = ["CARD_VERSION", "NOT_RECORDED", "CategoryScore", "EasScore", "ScoreCard"]
 
 CARD_VERSION = 2
 NOT_RECORDED = "not recorded: traced with --fast"
@@ -41,15 +42,6 @@ class EasScore(_Frozen):
     eas: Figure | None
     by_alpha: Curve
     """EAS over the grid of alpha: how much the score depends on that free choice."""
-
-
-class Frontier(_Frozen):
-    """What leaving at top-1 probability >= threshold saves and costs; in sample, no prompts are held out."""
-
-    savings: Curve
-    """Share of the blocks' work skipped, by threshold."""
-    disagreement: Curve
-    """Share of tokens whose exit prediction differs from the full model's, by threshold."""
 
 
 class CategoryScore(_Frozen):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from exitbench.stats.bootstrap import Bootstrap, Estimate, Prompts, draw_weights, strata
 from exitbench.stats.figure import Curve, Figure
 from exitbench.trace.decided import remaining_costs
+from exitbench.trace.decision import Depths
 from exitbench.trace.table import Trace
 
 __all__ = ["Floats", "Material", "Outcomes", "certain", "gather"]
@@ -35,6 +36,16 @@ class Material:
     def rho(self) -> Floats:
         """(L + 1,) share of the blocks' work behind each depth."""
         return remaining_costs(self.trace.manifest.shape.block_costs)
+
+    @cached_property
+    def agrees(self) -> NDArray[np.bool_]:
+        """(N, L + 1) whether the top-1 at each depth is the full model's."""
+        top1_id = self.trace.top1_id
+        return np.asarray(top1_id == top1_id[:, -1:])
+
+    def agrees_at(self, depth: Depths) -> NDArray[np.bool_]:
+        """(N,) whether the top-1 of each token at its own depth (N,) is the full model's."""
+        return np.asarray(np.take_along_axis(self.agrees, depth[:, None].astype(np.int64), axis=1)[:, 0])
 
     @property
     def saved(self) -> Floats:

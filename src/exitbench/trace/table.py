@@ -81,6 +81,19 @@ class Trace:
         return self.manifest.shape.num_blocks
 
     @property
+    def top1_id(self) -> NDArray[np.int32]:
+        """(N, L + 1) top-1 token by depth; of a trace with signals."""
+        return self.signals["top1_id"].astype(np.int32, copy=False)
+
+    @property
+    def answer_position(self) -> NDArray[np.int64]:
+        """(N,) how many tokens of the same answer (of the same turn; on text, of the document) come before each."""
+        begins = np.diff(self.sample_index, prepend=-1) != 0
+        begins |= np.diff(self.turn, prepend=-1) != 0
+        rows = np.arange(len(begins))
+        return rows - np.maximum.accumulate(np.where(begins, rows, 0))
+
+    @property
     def num_tokens(self) -> int:
         """N."""
         return len(self.sample_index)

@@ -1,0 +1,7 @@
+"""Exit policies: what a running model may look at to stop a token early, and the published criteria."""
+
+from exitbench.policies.builtin import POLICIES
+from exitbench.policies.policy import Calibration, ExitPolicy, Seen
+from exitbench.policies.schedule import Schedule
+
+__all__ = ["POLICIES", "Calibration", "ExitPolicy", "Schedule", "Seen"]

@@ -1,0 +1,287 @@
+"""Thresholds chosen on some prompts, and what they do on others.
+
+Prompts are dealt into five folds within category. For each fold the threshold is chosen on the other four and the
+tokens of the fold itself leave by it; pooled, every token has been judged by a threshold that never saw its prompt. A
+policy that is trained is fitted on one of the four folds and its threshold chosen on the other three, for a threshold
+chosen where the policy was fitted trusts it too much. Where no threshold qualifies no token leaves early, a real 0.
+
+The plain rule ("bootstrap"): the thresholds of the declared grid are scanned from strict to loose, and the loosest is
+kept such that it *and every stricter one* hold the one-sided 95 % bootstrap upper bound of token disagreement at or
+below eps. The scan stops at the first failure because disagreement need not rise with looseness in a sample: among
+many thresholds past a failure some would pass by luck, whereas a fixed order with a stop costs nothing in error rate
+(fixed-sequence testing). The percentile bound trusts the sample: with few prompts that never disagreed it is 0. It is a
+fair tuning rule, not a certificate, hence the disagreement really met beside every saving. Certificates are the other
+rules, see `exitbench.stats.certify`.
+
+Shapes: N tokens, L blocks, P prompts, G thresholds, B resamples, C columns of costs or savings.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exitbench.policies.policy import ExitPolicy, Seen
+from exitbench.replay.look import calibration_of, look
+from exitbench.replay.sweep import Totals, sweep
+from exitbench.stats.bootstrap import Prompts, draw_weights, ratio_of_sums
+from exitbench.stats.material import Material
+from exitbench.trace.decision import Depths
+
+__all__ = [
+    "NUM_FOLDS",
+    "Columns",
+    "CrossFit",
+    "Folds",
+    "Part",
+    "Rule",
+    "best_of",
+    "bootstrap_rule",
+    "cross_fit",
+    "deal_folds",
+    "loosest_thresholds",
+]
+
+NUM_FOLDS = 5
+UPPER_PERCENTILE = 95.0
+
+Floats = NDArray[np.float64]
+Columns = Callable[[ExitPolicy], Floats]
+"""(L + 1, C) what a token that leaves at each depth counts, given a policy's probe depths."""
+
+
+def deal_folds(categories: Sequence[str], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Deal prompts into folds within category, carrying on where the last category stopped.
+
+    Args:
+        categories: (P,) category of each prompt.
+        rng: source of randomness.
+
+    Returns:
+        (P,) fold of each prompt, 0..NUM_FOLDS-1; sizes differ by at most one, overall and within a category.
+    """
+    labels = np.asarray(categories)
+    groups = [rng.permutation(np.flatnonzero(labels == name)) for name in dict.fromkeys(categories)]
+    folds = np.empty(len(labels), dtype=np.int64)
+    folds[np.concatenate(groups)] = np.arange(len(labels)) % NUM_FOLDS
+    return folds
+
+
+def loosest_thresholds(upper: Floats, eps_grid: Sequence[float]) -> list[int | None]:
+    """Scan from strict to loose and stop at the first threshold whose bound exceeds eps.
+
+    Args:
+        upper: (G,) upper bound of disagreement at each threshold, in the order of a grid (loose to strict).
+        eps_grid: allowed disagreements.
+
+    Returns:
+        For each eps the index of the loosest threshold kept; None where even the strictest fails.
+    """
+    chosen: list[int | None] = []
+    for eps in eps_grid:
+        kept = int(np.logical_and.accumulate(upper[::-1] <= eps).sum())
+        chosen.append(len(upper) - kept if kept else None)
+    return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The prompts that one fold's threshold is chosen with; masks (P,)."""
+
+    held_out: NDArray[np.bool_]
+    fit: NDArray[np.bool_]
+    """Those that trained parts and learned probe depths may see; none where nothing is learned."""
+    calibrate: NDArray[np.bool_]
+    weights: Floats
+    """(B, number of calibration prompts) resamples of them."""
+
+
+class Folds:
+    """The folds of a trace's prompts and the resamples of each calibration, dealt once and shared by all policies.
+
+    Args:
+        prompts: at least `NUM_FOLDS` of them.
+        draws: B.
+        seed: of the deal and of the resamples.
+    """
+
+    def __init__(self, prompts: Prompts, *, draws: int, seed: np.random.SeedSequence) -> None:
+        rng = np.random.default_rng(seed)
+        self._prompts, self._draws, self._rng = prompts, draws, rng
+        self.fold = deal_folds(prompts.categories, rng)
+        """(P,)"""
+        nothing = np.zeros(len(self.fold), dtype=np.bool_)
+        self._plain = [self._part(fold, nothing) for fold in range(NUM_FOLDS)]
+        self._learning = [self._part(fold, self.fold == (fold + 1) % NUM_FOLDS) for fold in range(NUM_FOLDS)]
+
+    def parts(self, *, learns: bool) -> list[Part]:
+        """One part a fold.
+
+        Args:
+            learns: whether something is to be fitted before the threshold is chosen.
+        """
+        return self._learning if learns else self._plain
+
+    def _part(self, fold: int, fit: NDArray[np.bool_]) -> Part:
+        held_out = self.fold == fold
+        calibrate = ~(held_out | fit)
+        names = [self._prompts.categories[index] for index in np.flatnonzero(calibrate)]
+        weights = draw_weights(names, draws=self._draws, rng=self._rng)
+        return Part(held_out=held_out, fit=fit, calibrate=calibrate, weights=weights)
+
+
+class Rule(Protocol):
+    """How a threshold is chosen."""
+
+    def __call__(self, totals: Totals, part: Part, eps_grid: Sequence[float], /) -> list[int | None]:
+        """Index of the chosen threshold for each eps, None where none qualifies.
+
+        Args:
+            totals: of the calibration prompts.
+            part: which prompts those are, with resamples of them.
+            eps_grid: allowed risks.
+        """
+
+
+def bootstrap_rule(totals: Totals, part: Part, eps_grid: Sequence[float]) -> list[int | None]:
+    """The plain rule of this module."""
+    met = ratio_of_sums(part.weights, totals.disagreements, totals.tokens)
+    return loosest_thresholds(np.percentile(met, UPPER_PERCENTILE, axis=0), eps_grid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossFit:
+    """Where every token leaves at one eps, by a threshold chosen on other prompts."""
+
+    exit_depth: Depths
+    """(N,)"""
+    values: Floats
+    """(N, C) what each token counts, in the columns asked for."""
+    policies: tuple[ExitPolicy, ...]
+    """As fitted and calibrated for each fold."""
+    calibrated: Floats
+    """(folds, C) mean of the columns over the calibration tokens of each fold, at its threshold."""
+
+
+def cross_fit(
+    material: Material,
+    policy: ExitPolicy,
+    folds: Folds,
+    *,
+    rule: Rule = bootstrap_rule,
+    eps_grid: Sequence[float],
+    columns: Columns,
+    probe_cost: float = 0.0,
+) -> list[CrossFit]:
+    """Choose a policy's threshold on four folds and let the tokens of the fifth leave by it, five times.
+
+    Args:
+        material: of a trace with the signals that the policy looks at.
+        policy: uncalibrated.
+        folds: of the trace's prompts.
+        rule: how the threshold is chosen.
+        eps_grid: allowed risks.
+        columns: what a token counts; the first column is the share of the blocks' work saved.
+        probe_cost: of one failed probe, as a share of the blocks' work, for probe depths that are to be learned.
+
+    Returns:
+        One for each eps.
+    """
+    replayed = None
+    by_fold: list[list[CrossFit]] = []
+    for part in folds.parts(learns=policy.learns):
+        if policy.learns:
+            replayed = _replayed(material, _fitted(material, policy, part, probe_cost), columns)
+        elif replayed is None:
+            replayed = _replayed(material, policy, columns)
+        chosen = rule(replayed.totals.of(part.calibrate), part, eps_grid)
+        by_fold.append([_held_out(material, replayed, part, index) for index in chosen])
+    rows = np.concatenate([np.flatnonzero(folds.fold[material.prompts.row_prompt] == f) for f in range(NUM_FOLDS)])
+    return [_pooled(of_eps, np.argsort(rows)) for of_eps in zip(*by_fold, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Replayed:
+    """A policy that has seen a whole trace, at every threshold."""
+
+    policy: ExitPolicy
+    seen: Seen
+    counted: Floats
+    """(L + 1, C)"""
+    grid: Floats
+    totals: Totals
+
+
+def _replayed(material: Material, policy: ExitPolicy, columns: Columns) -> _Replayed:
+    seen, counted, grid = look(material.trace, policy), columns(policy), policy.grid(material.trace.num_blocks)
+    totals = sweep(policy.scores(seen), seen.depths, material.agrees, counted, material.prompts, grid)
+    return _Replayed(policy=policy, seen=seen, counted=counted, grid=grid, totals=totals)
+
+
+def _fitted(material: Material, policy: ExitPolicy, part: Part, probe_cost: float) -> ExitPolicy:
+    """Probe depths first, then what is fitted at them."""
+    keep = part.fit[material.prompts.row_prompt]
+    for step in ("scheduled", "fitted"):
+        calibration = calibration_of(material.trace, policy, keep=keep, rho=material.rho, probe_cost=probe_cost)
+        policy = getattr(policy, step)(calibration)
+    return policy
+
+
+def _held_out(material: Material, replayed: _Replayed, part: Part, index: int | None) -> CrossFit:
+    """The tokens of one fold, leaving by the chosen threshold; no probe is made where none was chosen."""
+    rows, num_columns = part.held_out[material.prompts.row_prompt], replayed.counted.shape[1]
+    if index is None:
+        stays = np.full(rows.sum(), material.trace.num_blocks, dtype=np.int32)
+        nothing = np.zeros(num_columns)
+        never = replayed.policy.model_copy(update={"threshold": None})
+        values = np.zeros((len(stays), num_columns))
+        return CrossFit(exit_depth=stays, values=values, policies=(never,), calibrated=nothing[None])
+    policy = replayed.policy.model_copy(update={"threshold": float(replayed.grid[index])})
+    depth = policy.exits(replayed.seen.rows(rows))
+    of_part = replayed.totals.of(part.calibrate)
+    calibrated = of_part.values[:, index].sum(axis=0) / of_part.tokens.sum()
+    return CrossFit(
+        exit_depth=depth.astype(np.int32),
+        values=replayed.counted[depth],
+        policies=(policy,),
+        calibrated=calibrated[None],
+    )
+
+
+def _pooled(folds: Sequence[CrossFit], order: NDArray[np.int64]) -> CrossFit:
+    """The folds together, their tokens brought into the given order."""
+    return CrossFit(
+        exit_depth=np.concatenate([fold.exit_depth for fold in folds])[order],
+        values=np.concatenate([fold.values for fold in folds])[order],
+        policies=tuple(policy for fold in folds for policy in fold.policies),
+        calibrated=np.concatenate([fold.calibrated for fold in folds]),
+    )
+
+
+def best_of(fits: Sequence[CrossFit], material: Material, folds: Folds, *, column: int) -> CrossFit:
+    """Choose a policy for each fold by what it saved on that fold's calibration tokens.
+
+    Args:
+        fits: of several policies at one eps, with the same folds.
+        material: of the trace.
+        folds: of its prompts.
+        column: which of the columns is to be as large as possible; where none is above 0, no token leaves early.
+    """
+    stays = CrossFit(
+        exit_depth=np.full_like(fits[0].exit_depth, material.trace.num_blocks),
+        values=np.zeros_like(fits[0].values),
+        policies=tuple(policy.model_copy(update={"threshold": None}) for policy in fits[0].policies),
+        calibrated=np.zeros_like(fits[0].calibrated),
+    )
+    fits = [stays, *fits]
+    winner = np.argmax([fit.calibrated[:, column] for fit in fits], axis=0)
+    of_row = winner[folds.fold[material.prompts.row_prompt]]
+    rows = np.arange(len(of_row))
+    return CrossFit(
+        exit_depth=np.stack([fit.exit_depth for fit in fits])[of_row, rows],
+        values=np.stack([fit.values for fit in fits])[of_row, rows],
+        policies=tuple(fits[index].policies[fold] for fold, index in enumerate(winner)),
+        calibrated=np.stack([fits[index].calibrated[fold] for fold, index in enumerate(winner)]),
+    )
