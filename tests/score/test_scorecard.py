@@ -14,7 +14,7 @@ def card(typical_trace):
 
 def test_another_schema_version_is_refused(card):
     """An old card read with today's meaning of its fields."""
-    with pytest.raises(ReportError, match=r"schema version 99, expected 2"):
+    with pytest.raises(ReportError, match=r"schema version 99, expected 3"):
         ScoreCard.from_json(card.to_json() | {"schema_version": 99})
 
 
@@ -43,12 +43,3 @@ def test_cards_are_frozen(card):
     """A figure changed after the fact."""
     with pytest.raises(ValidationError):
         card.n_tokens = 5
-
-
-def test_cards_older_than_precision(card):
-    """Saved scores from before there was a precision that can no longer be read."""
-    old = card.to_json()
-    assert old.pop("precision") is None
-    assert "not asked for" in old.pop("precision_reason")
-    read = ScoreCard.from_json(old)
-    assert (read.precision, read.level, read.ees) == (None, 0.95, card.ees)

@@ -17,15 +17,15 @@ from exitbench.models.shape import ModelShape
 from exitbench.replay.frontier import Frontier
 from exitbench.stats.bootstrap import LEVEL
 from exitbench.stats.figure import Curve, Figure
+from exitbench.stats.reasoned import Reasoned
 from exitbench.trace.manifest import ModelIdentity, Settings, WorkloadIdentity
 from exitbench.trace.precision import Precision
 
 __all__ = ["CARD_VERSION", "NOT_RECORDED", "CategoryScore", "EasScore", "ScoreCard"]
 
-CARD_VERSION = 2
+CARD_VERSION = 3
 NOT_RECORDED = "not recorded: traced with --fast"
 """The reason of every figure that needs signals, on the card of a trace that has none."""
-_REASON = "_reason"
 
 
 class _Frozen(BaseModel):
@@ -58,7 +58,7 @@ class CategoryScore(_Frozen):
     ees_first_match: Figure | None
 
 
-class ScoreCard(_Frozen):
+class ScoreCard(Reasoned):
     """All figures of one trace. Shares and savings lie in 0..1; entropy and loss are in nats.
 
     Of a trace made with --fast, only EES (as a whole, by blocks, by category, on part of the tokens), the shares of
@@ -153,18 +153,6 @@ class ScoreCard(_Frozen):
     frontier: Frontier | None
     categories: dict[str, CategoryScore]
 
-    reasons: dict[str, str]
-    """Why a figure is None, by field name."""
-
-    @pydantic.model_validator(mode="after")
-    def _every_null_has_a_reason(self) -> "ScoreCard":
-        missing = {name for name, value in self if value is None}
-        if "precision" not in self.reasons:  # nor is it in cards older than this field
-            missing.discard("precision")
-        if missing != set(self.reasons):
-            raise ValueError(f"null figures and reasons must match, differ in {sorted(missing ^ set(self.reasons))}")
-        return self
-
     @property
     def level(self) -> float:
         """Confidence level of every interval of the card."""
@@ -172,12 +160,7 @@ class ScoreCard(_Frozen):
 
     def to_json(self) -> dict[str, Any]:
         """The card as plain JSON values, with `<name>_reason` beside every null."""
-        flat = {}
-        for name, value in self.model_dump(mode="json", exclude={"reasons"}).items():
-            flat[name] = value
-            if name in self.reasons:
-                flat[name + _REASON] = self.reasons[name]
-        return flat
+        return self.model_dump(mode="json")
 
     @classmethod
     def from_json(cls, data: Any) -> "ScoreCard":
@@ -193,10 +176,8 @@ class ScoreCard(_Frozen):
                 f"score card has schema version {data.get('schema_version')!r}, expected {CARD_VERSION}; "
                 "run `exitbench score` on its trace again"
             )
-        reasons = {name.removesuffix(_REASON): text for name, text in data.items() if name.endswith(_REASON)}
-        fields = {name: value for name, value in data.items() if not name.endswith(_REASON)}
         try:
-            return cls.model_validate(fields | {"reasons": reasons})
+            return cls.model_validate(data)
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "card"
