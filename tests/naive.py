@@ -28,6 +28,9 @@ def naive_signals(logits: np.ndarray, hidden: np.ndarray, target: np.ndarray) ->
         "margin": best[..., -1] - best[..., -2],
         "entropy": -(prob * logprob).sum(-1),
         "kl_final": (np.exp(final) * (final - logprob)).sum(-1),
+        "kl_prev": np.concatenate(
+            [np.full_like(logits[:1, :, 0], np.nan), (prob[1:] * (logprob[1:] - logprob[:-1])).sum(-1)]
+        ),
         "tv_final": np.abs(prob - prob[-1]).sum(-1) / 2,
         "final_logprob": logprob[:, rows, answer],
         "final_rank": (logits > logits[:, rows, answer][..., None]).sum(-1),

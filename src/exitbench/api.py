@@ -62,10 +62,15 @@ class Run:
 def default_folder(model: LoadedModel, workload: Workload, options: TraceOptions) -> Path:
     """`exitbench-out/MODEL-WORKLOAD` below the working directory, with what differs from the default options."""
     deciding = [f for f in fields(options) if f.name not in ("memory", "precision")]
-    changed = [f"{f.name}={value}" for f in deciding if (value := getattr(options, f.name)) != f.default]
+    changed = [f"{f.name}={_text(value)}" for f in deciding if (value := getattr(options, f.name)) != f.default]
     looks = [] if options.precision is None else ["looks"]  # a finer precision goes on in the same folder
     parts = [model.source.name, workload.name, *looks, *changed]
     return Path("exitbench-out") / "-".join(re.sub(r"[^\w.=-]+", "_", part).strip(".") for part in parts)
+
+
+def _text(value: object) -> str:
+    """An option's value as part of a folder's name."""
+    return ".".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def trace(

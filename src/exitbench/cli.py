@@ -246,7 +246,11 @@ def list_parts(
         from exitbench.signals import SIGNALS
 
         signals = [SIGNALS.get(name) for name in SIGNALS]
-        rows = [{"name": s.name, "unit": s.unit, "meaning": s.summary} for s in signals]
+        recorded = {True: "by default", False: "with --also"}
+        rows = [
+            {"name": s.name, "unit": s.unit, "recorded": recorded[s.recorded_by_default], "meaning": s.summary}
+            for s in signals
+        ]
     if as_json:
         _print_json(rows)
     else:

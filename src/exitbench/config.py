@@ -33,6 +33,8 @@ class TraceOptions:
     """Prompts generated together; fixed, so that a resumed run generates the same answers."""
     fast: bool = False
     """Record only the final token and the depth at which it is decided, no signals."""
+    also: tuple[str, ...] = ()
+    """Names of optional signals to record beside the others, in any order; kept sorted, each once."""
     memory: str = "2GiB"
     """Most to hold at once beside the weights and one pass, about: logits and hidden states."""
     seed: int = 0
@@ -46,6 +48,11 @@ class TraceOptions:
         return size
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "also", tuple(sorted(set(self.also))))
+        if self.also and self.fast:
+            raise ExitbenchError(
+                f"--also {self.also[0]} goes with a full trace, and --fast records no signals; leave out one of the two"
+            )
         for name, least in (
             ("limit", 1),
             ("max_new_tokens", 1),

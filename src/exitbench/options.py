@@ -67,12 +67,25 @@ class TraceGroup:
     fast: Annotated[
         bool, typer.Option("--fast", help="Record only when each token is decided: EES and its curves, no more.")
     ] = False
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="An optional signal to record too; may be given again.", metavar="NAME", show_default=False),
+    ] = None
     memory: Annotated[str, typer.Option(help="Most to hold beside the weights and one pass, e.g. 512MiB.")] = "2GiB"
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of the folds.")] = 0
 
     def options(self) -> TraceOptions:
-        """The same as checked options of a measurement."""
-        return TraceOptions(**asdict(self))
+        """The same as checked options of a measurement.
+
+        Raises:
+            ExitbenchError: one of them is wrong, names of signals included.
+        """
+        options = TraceOptions(**(asdict(self) | {"also": tuple(self.also or ())}))
+        if options.also:
+            from exitbench.signals.registry import recorded_names  # imports torch, which takes seconds
+
+            recorded_names(options.also)
+        return options
 
 
 @dataclass(frozen=True, kw_only=True)

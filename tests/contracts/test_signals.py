@@ -22,7 +22,7 @@ NAMES = tuple(SIGNALS)
 def _signals(logits, target=None):
     """Signals of (L + 1, R, V) logits that stand for the hidden states too."""
     target = torch.zeros(logits.shape[1], dtype=torch.long) if target is None else target
-    return compute_signals(logits, target, Given(logits))
+    return compute_signals(logits, target, Given(logits), names=NAMES)
 
 
 def _logits(seed, scale, *, dtype=torch.float32, ties=False):
@@ -42,7 +42,7 @@ def recorded():
     adapter = ModelAdapter(toy_model())
     ids = probe_ids(adapter.model)
     hidden = adapter.capture(ids, slice(0, 23))
-    return [*tables, compute_signals(hidden, ids[0, 1:], Readout(adapter))]
+    return [*tables, compute_signals(hidden, ids[0, 1:], Readout(adapter), names=NAMES)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -71,7 +71,7 @@ def test_in_range_and_finite(name, recorded):
         values = table[name]
         assert values.dtype == signal.dtype
         undefined = np.isnan(values)
-        if name == "hidden_cosine_prev":
+        if name in ("hidden_cosine_prev", "kl_prev"):
             assert undefined[:, 0].all()
             undefined = undefined[:, 1:]
         assert not undefined.any()

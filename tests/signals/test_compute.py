@@ -11,13 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exitbench.errors import UnknownNameError
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.discover import probe_ids
 from exitbench.models.toy import toy_model
-from exitbench.signals import SIGNALS, DepthView, compute, compute_signals
+from exitbench.signals import SIGNALS, DepthView, compute, compute_signals, signal
+from exitbench.signals.registry import recorded_names
 from families import FAMILIES
 from readouts import Given
 
+RECORDED, ALL = recorded_names(), tuple(SIGNALS)
+WITH_OPTIONAL = pytest.mark.parametrize("names", [RECORDED, ALL], ids=["recorded", "all"])
 SHIFT_SENSITIVE = {"logit_cosine", "hidden_cosine", "hidden_cosine_prev", "hidden_norm"}
 
 
@@ -46,7 +50,7 @@ def test_toy_models_against_naive(family, dtype, assert_as_exact_as_naive):
     ids = probe_ids(adapter.model)
     hidden, target = adapter.capture(ids, slice(0, 23)), ids[0, 1:]
     readout = _RowByRow(adapter)
-    ours = compute_signals(hidden, target, readout)
+    ours = compute_signals(hidden, target, readout, names=ALL)
     logits = torch.stack([readout(at_depth) for at_depth in hidden])
     # Mamba computes in bfloat16 and returns float32; whatever the model returns is what is compared.
     assert logits.dtype in (dtype, torch.float32)
@@ -77,15 +81,15 @@ def _logits_strategy():
 
 
 @settings(max_examples=150, deadline=None)
-@given(_logits_strategy(), st.randoms(use_true_random=False))
-def test_any_logits_against_naive(of_logits, assert_as_exact_as_naive, logits, random):
+@given(_logits_strategy(), st.sampled_from([RECORDED, ALL]), st.randoms(use_true_random=False))
+def test_any_logits_against_naive(of_logits, assert_as_exact_as_naive, logits, names, random):
     """Overflow, cancellation or a tie rule that only unusual logits show."""
     target = np.array([random.randrange(logits.shape[-1]) for _ in range(logits.shape[1])])
     constant = (logits.float() == logits.float()[..., :1]).all(-1).any()
     if constant:  # the centred cosine of equal logits is 0 / 0
         return
     as_numpy = logits.float().numpy()
-    assert_as_exact_as_naive(of_logits(logits, target), as_numpy, as_numpy, target)
+    assert_as_exact_as_naive(of_logits(logits, target, names=names), as_numpy, as_numpy, target)
 
 
 def test_one_outlier_among_many(of_logits, assert_as_exact_as_naive):
@@ -93,7 +97,7 @@ def test_one_outlier_among_many(of_logits, assert_as_exact_as_naive):
     logits = _random_logits(1, vocabulary=5000, scale=1.0)
     logits[..., 17] = 200.0
     logits[1, :, 17] = 60.0
-    assert_as_exact_as_naive(of_logits(logits), logits.numpy(), logits.numpy(), np.zeros(5, int))
+    assert_as_exact_as_naive(of_logits(logits, names=ALL), logits.numpy(), logits.numpy(), np.zeros(5, int))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -116,12 +120,14 @@ def test_ties_that_rounding_makes(of_logits):
     assert of_logits(fine.bfloat16())["top1_id"].tolist() == [[2, 2]]
 
 
+@WITH_OPTIONAL
 @pytest.mark.parametrize("rows", [0, 1, 2, 4, 5, 6, 7, 12, 13, 30, 77, 78])
-def test_chunks_do_not_matter(of_logits, rows):
+def test_chunks_do_not_matter(of_logits, rows, names):
     """Rows or depths mixed up at the border of a chunk; a last, smaller chunk that is lost."""
     logits, target = _random_logits(2, depths=6, rows=13, vocabulary=1000), torch.arange(13)
-    at_once = of_logits(logits, target)
-    for name, values in of_logits(logits, target, memory=4 * 1000 * rows).items():
+    at_once = of_logits(logits, target, names=names)
+    assert at_once.keys() == set(names)
+    for name, values in of_logits(logits, target, names=names, memory=4 * 1000 * rows).items():
         np.testing.assert_allclose(values, at_once[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
@@ -133,6 +139,42 @@ def test_every_row_is_read_out_once_and_never_more_than_fit(reductions, rows):
     compute_signals(logits, torch.zeros(20, dtype=torch.long), readout, memory=4 * 512 * rows)
     assert max(readout.asked) <= rows
     assert sum(readout.asked) == 5 * 20
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 12, 1000])
+def test_only_where_a_chunk_begins_a_depth_is_read_out_twice(reductions, rows):
+    """A comparison with the depth before that holds more than fits, or reads out every depth twice without need."""
+    logits = _random_logits(3, depths=5, rows=20, vocabulary=512)
+    readout = Given(logits)
+    compute_signals(logits, torch.zeros(20, dtype=torch.long), readout, names=["kl_prev"], memory=4 * 512 * rows)
+    assert max(readout.asked) <= max(2, rows)
+    chunks_of_token = sum(readout.asked) - 5 * 20
+    assert chunks_of_token <= 3 * 20
+    if rows == 1000 and reductions == "compiled":
+        assert sum(readout.asked) == 5 * 20
+
+
+def test_depth_before_is_seen_whole_by_other_signals(of_logits, monkeypatch):
+    """Another package's signal that is given the wrong depth as the one before, or one at depth 0."""
+    monkeypatch.setattr(SIGNALS, "_entries", dict(SIGNALS._entries))
+
+    @signal(unit="logit", low=0, high=np.inf, confidence=0, known_while_running=True, needs_previous=True)
+    def top_before(view):
+        """Largest logit one block earlier."""
+        return torch.full_like(view.top_logit, -1) if view.previous is None else view.previous.top_logit
+
+    logits = _random_logits(10, depths=6, rows=13, vocabulary=1000)
+    largest = logits.amax(-1).T.numpy()
+    for rows in (1, 4, 1000):
+        found = of_logits(logits, names=["top_before", "kl_prev"], memory=4 * 1000 * rows)
+        assert (found["top_before"][:, 0] == -1).all()
+        assert np.array_equal(found["top_before"][:, 1:], largest[:, :-1])
+
+
+def test_a_name_that_no_signal_has(of_logits):
+    """A misspelt name that is left out of the trace without a word."""
+    with pytest.raises(UnknownNameError, match="unknown signal 'kl_prv'; did you mean 'kl_prev'"):
+        of_logits(_random_logits(1), names=["kl_prv"])
 
 
 def test_a_row_does_not_depend_on_its_batch(of_logits):

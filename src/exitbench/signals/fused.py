@@ -146,7 +146,7 @@ def _passes_trial(fused: FusedReadout) -> bool:
     logits = fused.readout(hidden_KTD.flatten(0, 1)).view(num_depths, num_tokens, -1)
     rounding = torch.finfo(fused.head.output_dtype).eps * float(logits.abs().amax())
     final = DepthView(logits[-1], hidden_KTD[-1], target)
-    signals = [signal for name in SIGNALS if (signal := SIGNALS.get(name)).built_in and signal.dtype == "float32"]
+    signals = [of for name in SIGNALS if not (of := SIGNALS.get(name)).needs_logits and of.dtype == "float32"]
     try:
         for depths, view in fused.views(hidden_KTD, target, depths_at_once=num_depths):
             before = one_block_earlier(hidden_KTD, depths)

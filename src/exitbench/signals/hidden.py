@@ -18,20 +18,20 @@ def _cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (row_products(a, b) / norms.clamp_min(_SMALLEST)).clamp(-1, 1)
 
 
-@signal(unit="cosine", low=-1, high=1, confidence=0, known_while_running=False)
+@signal(unit="cosine", low=-1, high=1, confidence=0, known_while_running=False, needs_readout=False)
 def hidden_cosine(view: DepthView) -> torch.Tensor:
     """Cosine between the hidden state and the final one."""
     return _cosine(view.hidden, view.final.hidden)
 
 
-@signal(unit="cosine", low=-1, high=1, confidence=1, known_while_running=True)
+@signal(unit="cosine", low=-1, high=1, confidence=1, known_while_running=True, needs_readout=False)
 def hidden_cosine_prev(view: DepthView) -> torch.Tensor:
     """Cosine to the hidden state one block earlier (CALM's hidden-state saturation); NaN at depth 0."""
     assert view.previous_hidden is not None
     return _cosine(view.hidden, view.previous_hidden)
 
 
-@signal(unit="L2 norm", low=0, high=math.inf, confidence=0, known_while_running=True)
+@signal(unit="L2 norm", low=0, high=math.inf, confidence=0, known_while_running=True, needs_readout=False)
 def hidden_norm(view: DepthView) -> torch.Tensor:
     """Euclidean norm of the hidden state."""
     return row_products(view.hidden, view.hidden).sqrt()

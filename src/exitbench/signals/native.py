@@ -53,6 +53,7 @@ class NativeReductions:
         library.top_ids.argtypes = (address, *[number] * 3, address)
         library.final_reductions.argtypes = (address, *[number] * 3, *[address] * 3)
         library.reductions.argtypes = (address, *[number] * 4, *[address] * 5)
+        library.divergences.argtypes = (address, *[number] * 4, *[address] * 2)
         self._library = library
 
     def top_ids(self, logits_RV: torch.Tensor) -> torch.Tensor:
@@ -79,6 +80,14 @@ class NativeReductions:
         places = (room.data_ptr(), *of_final, out.data_ptr())
         self._library.reductions(logits.data_ptr(), *logits.shape, threads, *places)
         return _properties(out)
+
+    def divergences(self, logits_KTV: torch.Tensor) -> torch.Tensor:
+        """(K - 1, T) `DepthView.kl_previous` of all of K successive depths but the first."""
+        logits, threads = logits_KTV.contiguous(), torch.get_num_threads()
+        room = torch.empty(threads, logits.shape[-1])
+        out = torch.empty(len(logits) - 1, logits.shape[1], dtype=torch.float64)
+        self._library.divergences(logits.data_ptr(), *logits.shape, threads, room.data_ptr(), out.data_ptr())
+        return out.float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,8 +181,10 @@ def _passes_trial(native: NativeReductions, dtype: torch.dtype) -> bool:
     generator = torch.Generator().manual_seed(0)
     logits = (8 * torch.randn(3, 4, 5000, generator=generator)).to(dtype)
     target = torch.zeros(4, dtype=torch.long)
-    reference: Any = DepthView(logits, logits, target, final=DepthView(logits[-1], logits[-1], target))
-    found = native.reductions(logits, native.final(logits[-1]))
+    final, before = DepthView(logits[-1], logits[-1], target), DepthView(logits[:-1], logits[:-1], target)
+    reference: Any = DepthView(logits[1:], logits[1:], target, final=final, previous=before)
+    found = native.reductions(logits[1:], native.final(logits[-1]))
+    found["kl_previous"] = native.divergences(logits)
     return all(
         torch.allclose(values.float(), getattr(reference, name).float(), rtol=1e-3, atol=1e-3)
         for name, values in found.items()

@@ -1,4 +1,4 @@
-"""Signals of what a depth predicts and how sure it is."""
+"""Signals of what a depth predicts, how sure it is, and how far it has moved since the depth before."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from exitbench.signals.registry import signal
 from exitbench.signals.view import DepthView
 
-__all__ = ["entropy", "margin", "target_logprob", "top1_id", "top1_prob"]
+__all__ = ["entropy", "kl_prev", "margin", "target_logprob", "top1_id", "top1_prob"]
 
 
 @signal(dtype="int32", unit="token id", low=0, high=math.inf, confidence=0, known_while_running=True)
@@ -32,6 +32,23 @@ def margin(view: DepthView) -> torch.Tensor:
 def entropy(view: DepthView) -> torch.Tensor:
     """Entropy of the distribution (BranchyNet, arXiv 1709.01686)."""
     return (view.log_normaliser - view.expected).clamp_min(0)
+
+
+@signal(
+    unit="nats",
+    low=0,
+    high=math.inf,
+    confidence=-1,
+    known_while_running=True,
+    needs_previous=True,
+    recorded_by_default=False,
+)
+def kl_prev(view: DepthView) -> torch.Tensor:
+    """Kullback-Leibler divergence KL(this depth || one block earlier); NaN at depth 0.
+
+    What exit criteria of the kind "KL to the previous depth" read: a depth that changes nothing any more is settled.
+    """
+    return view.kl_previous.clamp_min(0)
 
 
 @signal(unit="nats", low=-math.inf, high=0, confidence=0, known_while_running=False)

@@ -191,6 +191,37 @@ void final_reductions(const logit *logits, int64_t tokens, int64_t vocab, int64_
     }
 }
 
+/* KL(a depth || the one before it), (depths - 1, tokens) of (depths, tokens, vocab) logits: of each depth but the first;
+   room is (threads, vocab). */
+void divergences(const logit *logits, int64_t depths, int64_t tokens, int64_t vocab, int64_t threads, float *room,
+                 double *out) {
+    #pragma omp parallel for num_threads(threads) schedule(dynamic)
+    for (int64_t t = 0; t < tokens; t++) {
+        float *exponentials = room + omp_get_thread_num() * vocab, largest_before = 0;
+        double log_before = 0;
+        for (int64_t d = 0; d < depths; d++) {
+            const logit *row = logits + (d * tokens + t) * vocab, *before = row - tokens * vocab;
+            int32_t id;
+            float largest = top_of_row(row, vocab, &id).first;
+            double normaliser = exponentials_of_row(row, vocab, largest, exponentials), surprise = 0;
+            float scale = (float)(1 / normaliser);
+            for (int64_t start = 0; start < vocab && d > 0; start += BLOCK) {
+                int64_t end = vocab - start < BLOCK ? vocab : start + BLOCK;
+                float sum = 0;
+                #pragma omp simd reduction(+ : sum)
+                for (int64_t i = start; i < end; i++) {
+                    float s = load(row + i) - largest, s_before = load(before + i) - largest_before;
+                    sum += exponentials[i] * scale * (s - s_before);
+                }
+                surprise += sum;
+            }
+            if (d > 0) out[(d - 1) * tokens + t] = surprise - log(normaliser) + log_before;
+            largest_before = largest;
+            log_before = log(normaliser);
+        }
+    }
+}
+
 /* Reductions (depths, tokens) of (depths, tokens, vocab) logits, each token's against what final_reductions made of its
    final logits; room is (threads, vocab). */
 void reductions(const logit *logits, int64_t depths, int64_t tokens, int64_t vocab, int64_t threads, float *room,

@@ -1,15 +1,20 @@
-"""The registry of signals. A signal is a pure function of a `DepthView`, one number a token."""
+"""The registry of signals. A signal is a pure function of a `DepthView`, one number a token.
 
-from collections.abc import Callable
+Most are recorded in every trace. Some cost too much for that, or serve few: they are optional, and recorded when asked
+for by name.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
+from exitbench.errors import ExitbenchError
 from exitbench.registry import Registry
 from exitbench.signals.view import DepthView
 
-__all__ = ["SIGNALS", "Signal", "signal"]
+__all__ = ["SIGNALS", "Signal", "recorded_names", "signal"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,17 @@ class Signal:
     """1: higher means more settled; -1: lower does; 0: no such direction."""
     known_while_running: bool
     """Whether an exit policy could compute it: it needs neither the final distribution nor the target."""
+    needs_readout: bool = True
+    """Whether it is of what a depth predicts; False: of the hidden state alone, so it costs a policy no readout."""
+    needs_previous: bool = False
+    """Whether it asks for the view one block earlier, which is there only for signals that do."""
+    recorded_by_default: bool = True
+    """Whether every trace has it; False: only where it was asked for."""
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether it may ask for logits themselves, which the GPU kernels never hold."""
+        return self.needs_previous or not self.built_in
 
     @property
     def built_in(self) -> bool:
@@ -50,6 +66,9 @@ def signal(
     high: float,
     confidence: Literal[1, -1, 0],
     known_while_running: bool,
+    needs_readout: bool = True,
+    needs_previous: bool = False,
+    recorded_by_default: bool = True,
 ) -> Callable[[Callable[[DepthView], torch.Tensor]], Callable[[DepthView], torch.Tensor]]:
     """Register the decorated function as a signal under its own name."""
 
@@ -65,8 +84,32 @@ def signal(
                 high=high,
                 confidence=confidence,
                 known_while_running=known_while_running,
+                needs_readout=needs_readout,
+                needs_previous=needs_previous,
+                recorded_by_default=recorded_by_default,
             ),
         )
         return compute
 
     return register
+
+
+def recorded_names(also: Iterable[str] = ()) -> tuple[str, ...]:
+    """Names of the signals that a trace records, sorted.
+
+    Args:
+        also: names of optional ones.
+
+    Raises:
+        UnknownNameError: there is no such signal.
+        ExitbenchError: one of these is recorded anyway.
+    """
+    names = {name for name in SIGNALS if SIGNALS.get(name).recorded_by_default}
+    for name in also:
+        if SIGNALS.get(name).recorded_by_default:
+            optional = [other for other in SIGNALS if not SIGNALS.get(other).recorded_by_default]
+            raise ExitbenchError(
+                f"--also names {name!r}, which every trace records, expected one of the optional signals "
+                f"({', '.join(optional)}); leave it out"
+            )
+    return tuple(sorted({*names, *also}))

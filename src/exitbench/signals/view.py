@@ -40,6 +40,8 @@ class DepthView:
         target: (T,) id of the token that really comes next.
         previous_hidden: (K, T, D) hidden states one block earlier; NaN at depth 0.
         final: the same tokens at depth L; None if this is that.
+        previous: the same tokens one block earlier; None at depth 0, which is then the only one, and where no signal
+            that is asked for needs it.
         known: properties that are computed already, by name.
     """
 
@@ -51,12 +53,14 @@ class DepthView:
         *,
         previous_hidden: torch.Tensor | None = None,
         final: "DepthView | None" = None,
+        previous: "DepthView | None" = None,
         known: Mapping[str, Any] | None = None,
     ) -> None:
         self._logits = logits
         self.target = target
         self.hidden = hidden.float()
         self.previous_hidden = None if previous_hidden is None else previous_hidden.float()
+        self.previous = previous
         self._final = final
         vars(self).update(known or {})  # where a cached property keeps its value
 
@@ -155,6 +159,14 @@ class DepthView:
     def surprise(self) -> torch.Tensor:
         """(K, T) mean, under the final distribution, of how much lower a shifted logit is than the final one."""
         return row_products(self.final.probabilities, self.final.shifted - self.shifted)
+
+    @cached_property
+    def kl_previous(self) -> torch.Tensor:
+        """(K, T) KL(this distribution || the one one block earlier), before rounding below 0 is cut; NaN at depth 0."""
+        if self.previous is None:
+            return torch.full_like(self.log_normaliser, torch.nan)
+        surprise = row_products(self.probabilities, self.shifted - self.previous.shifted)
+        return surprise - self.log_normaliser + self.previous.log_normaliser
 
     @cached_property
     def total_variation(self) -> torch.Tensor:

@@ -58,6 +58,7 @@ def collect(
         progress: where to show bars.
 
     Raises:
+        UnknownNameError: `options.also` names no signal.
         WorkloadError: the workload does not fit the mode or the model's context.
         TraceError: `stopping` has too few samples, `out` holds something else or a part that cannot be read, or another
             run is writing there.
@@ -67,12 +68,12 @@ def collect(
     kind = _Answers if mode == "answers" else _Documents
     run = kind(loaded, workload, options, order, progress.say)
     looks = [len(run.samples)] if stopping is None else stopping.plan(len(run.samples))
+    recorder = Recorder(loaded, fast=options.fast, also=options.also, memory=options.memory_bytes, say=progress.say)
     with quiet_transformers(), sole_writer(out):
         folder = TraceFolder(out, _manifest(loaded, workload, options, mode, order, command), run.samples)
         missing = why_not_native(loaded.readout.dtype) if loaded.model.device.type == "cpu" else None
         if missing:
             progress.say(f"logits are reduced by torch, several times slower than by compiled code: {missing}")
-        recorder = Recorder(loaded, fast=options.fast, memory=options.memory_bytes, say=progress.say)
         precision, tried = None, 0
         for end in looks:
             _trace_between(tried, end, run, recorder, folder, progress)
@@ -250,6 +251,7 @@ def _manifest(
         ),
         settings=Settings(
             recorded="decisions" if options.fast else "signals",
+            also=options.also,
             on=mode,
             readout="logit",
             dtype=str(model.dtype).removeprefix("torch."),

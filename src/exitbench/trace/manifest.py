@@ -54,6 +54,8 @@ class Settings(_Frozen):
 
     recorded: Literal["signals", "decisions"]
     """All signals at every depth, or only the final token and its decision depth (traced with --fast)."""
+    also: tuple[str, ...] = ()
+    """Optional signals recorded beside the others, sorted."""
     on: Literal["answers", "text"]
     readout: str
     dtype: str

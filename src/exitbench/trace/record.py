@@ -13,6 +13,7 @@ from exitbench.models.load import LoadedModel
 from exitbench.signals import compute_signals
 from exitbench.signals.compute import DEFAULT_MEMORY
 from exitbench.signals.lazy import LazyDecisions
+from exitbench.signals.registry import recorded_names
 from exitbench.trace.budget import Budget
 from exitbench.trace.decision import decision_depths
 from exitbench.trace.parts import Rows
@@ -45,12 +46,25 @@ class Recorder:
     Args:
         loaded: a validated model.
         fast: record decisions alone.
+        also: names of optional signals to record too.
         memory: bytes to hold at once beside the weights and one pass.
         say: told when there is less.
+
+    Raises:
+        UnknownNameError: there is no such signal.
     """
 
-    def __init__(self, loaded: LoadedModel, *, fast: bool, memory: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        fast: bool,
+        also: Sequence[str] = (),
+        memory: int,
+        say: Callable[[str], None],
+    ) -> None:
         self._loaded = loaded
+        self._names = recorded_names(also)
         on_cpu = loaded.model.device.type == "cpu"
         self._for_hidden = Budget(memory // 2, "hidden states", say)
         self._for_logits = Budget(min(memory // 2, DEFAULT_MEMORY) if on_cpu else memory // 2, "logits", say)
@@ -99,7 +113,9 @@ class Recorder:
                 )
             final_id, depth = decided.final_id, decided.decision_depth
         else:
-            signals = self._with_logits(partial(compute_signals, hidden_LRD, target, self._loaded.readout))
+            signals = self._with_logits(
+                partial(compute_signals, hidden_LRD, target, self._loaded.readout, names=self._names)
+            )
             _refuse_not_finite(signals, rows.start, stretch.turn)
             top1_id = signals["top1_id"].astype(np.int32)
             final_id, depth = top1_id[:, -1], decision_depths(top1_id)
