@@ -1,9 +1,9 @@
 """The lossless projection: what self-speculation would gain, replayed on the runs of agreement in a trace.
 
 A model may draft with its own first d blocks and the readout, k tokens in a row, and then verify them with the other
-blocks in one chunk: what it says stays exactly what it would have said. A round accepts the run of drafts that agree, at
-most k, and yields one token more. With C_d the share of the blocks' cost up to d, h one readout in the same unit, and
-v the cost of a chunk of k + 1 tokens relative to that of one token, a round costs
+blocks in one chunk: what it says stays exactly what it would have said. A round accepts the run of drafts that agree,
+at most k, and yields one token more. With C_d the share of the blocks' cost up to d, h one readout in the same
+unit, and v the cost of a chunk of k + 1 tokens relative to that of one token, a round costs
 
     k (C_d + h) + v (1 - C_d) + h,
 
@@ -89,7 +89,7 @@ def project(
         folds: of its prompts.
         up_to: (L + 1,) C_d, from 0 to 1.
         readout: h, in the unit of `up_to`.
-        chunk_factor: v, cost of a chunk of so many tokens relative to one; 1 where reading the weights is all that counts.
+        chunk_factor: v, cost of a chunk of so many tokens relative to one; 1 where only reading weights counts.
         lengths: draft lengths to choose from.
     """
     trace, prompts = material.trace, material.prompts
@@ -100,16 +100,18 @@ def project(
     for m, length in enumerate(lengths):
         of_drafts = length * (up_to[depths] + readout)
         of_check = chunk_factor(length + 1) * (1 - up_to[depths]) + readout
-        drafting[..., m] = prompts.sums(count_rounds(trace, material.agrees[:, depths], length)) * (
-            of_drafts + of_check
-        )
-    cost, drafts = np.empty(len(tokens)), []
+        rounds = prompts.sums(count_rounds(trace, material.agrees[:, depths], length))
+        drafting[..., m] = rounds * (of_drafts + of_check)
+    cost = plain.copy()
+    drafts: list[tuple[int, int] | None] = []
     for fold in range(NUM_FOLDS):
         held_out = folds.fold == fold
         totals = drafting[~held_out].sum(axis=0)
-        best = np.unravel_index(np.argmin(totals), totals.shape) if totals.size else None
-        pays = best is not None and totals[best] < plain[~held_out].sum()
-        cost[held_out] = drafting[held_out][:, *best] if pays and best else plain[held_out]
-        drafts.append((int(depths[best[0]]), int(lengths[best[1]])) if pays and best else None)
+        if totals.size == 0 or totals.min() >= plain[~held_out].sum():
+            drafts.append(None)
+        else:
+            d, m = divmod(int(np.argmin(totals)), len(lengths))
+            cost[held_out] = drafting[held_out, d, m]
+            drafts.append((int(depths[d]), lengths[m]))
     speedup = material.bootstrap.estimate(lambda weights: ratio(weights @ plain, weights @ cost), tokens)
     return Projection(speedup=speedup, drafts=tuple(drafts))

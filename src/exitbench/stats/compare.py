@@ -11,8 +11,8 @@ __all__ = ["bootstrap_p", "holm"]
 def bootstrap_p(differences: NDArray[np.float64]) -> float:
     """Two-sided p-value of "no difference" from paired resamples of a difference.
 
-    Twice the smaller tail beyond 0, resamples on 0 in both, one added to each count so that no p-value is 0 (Davison and
-    Hinkley, Bootstrap Methods and their Application, 1997, section 4.2.3).
+    Twice the smaller tail beyond 0, resamples on 0 in both, one added to each count so that no p-value is 0 (Davison
+    and Hinkley, Bootstrap Methods and their Application, 1997, section 4.2.3).
 
     Args:
         differences: (B,) the difference in each resample.
