@@ -41,7 +41,7 @@ __all__ = [
     "bootstrap_rule",
     "cross_fit",
     "deal_folds",
-    "loosest_thresholds",
+    "loosest_threshold",
 ]
 
 NUM_FOLDS = 5
@@ -69,21 +69,18 @@ def deal_folds(categories: Sequence[str], rng: np.random.Generator) -> NDArray[n
     return folds
 
 
-def loosest_thresholds(upper: Floats, eps_grid: Sequence[float]) -> list[int | None]:
+def loosest_threshold(upper: Floats, eps: float) -> int | None:
     """Scan from strict to loose and stop at the first threshold whose bound exceeds eps.
 
     Args:
         upper: (G,) upper bound of disagreement at each threshold, in the order of a grid (loose to strict).
-        eps_grid: allowed disagreements.
+        eps: allowed disagreement.
 
     Returns:
-        For each eps the index of the loosest threshold kept; None where even the strictest fails.
+        The index of the loosest threshold kept; None where even the strictest fails.
     """
-    chosen: list[int | None] = []
-    for eps in eps_grid:
-        kept = int(np.logical_and.accumulate(upper[::-1] <= eps).sum())
-        chosen.append(len(upper) - kept if kept else None)
-    return chosen
+    kept = int(np.logical_and.accumulate(upper[::-1] <= eps).sum())
+    return len(upper) - kept if kept else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,25 +132,24 @@ class Folds:
 class Rule(Protocol):
     """How a threshold is chosen."""
 
-    def __call__(self, totals: Totals, part: Part, eps_grid: Sequence[float], /) -> list[int | None]:
-        """Index of the chosen threshold for each eps, None where none qualifies.
+    def __call__(self, totals: Totals, part: Part, /) -> list[int | None]:
+        """Index of the chosen threshold for each of the rule's targets, None where none qualifies.
 
         Args:
             totals: of the calibration prompts.
             part: which prompts those are, with resamples of them.
-            eps_grid: allowed risks.
         """
 
 
-def bootstrap_rule(totals: Totals, part: Part, eps_grid: Sequence[float]) -> list[int | None]:
+def bootstrap_rule(totals: Totals, part: Part, eps: float) -> int | None:
     """The plain rule of this module."""
     met = ratio_of_sums(part.weights, totals.disagreements, totals.tokens)
-    return loosest_thresholds(np.percentile(met, UPPER_PERCENTILE, axis=0), eps_grid)
+    return loosest_threshold(np.percentile(met, UPPER_PERCENTILE, axis=0), eps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossFit:
-    """Where every token leaves at one eps, by a threshold chosen on other prompts."""
+    """Where every token leaves by thresholds chosen on other prompts, for one target."""
 
     exit_depth: Depths
     """(N,)"""
@@ -170,8 +166,7 @@ def cross_fit(
     policy: ExitPolicy,
     folds: Folds,
     *,
-    rule: Rule = bootstrap_rule,
-    eps_grid: Sequence[float],
+    rule: Rule,
     columns: Columns,
     probe_cost: float = 0.0,
 ) -> list[CrossFit]:
@@ -181,13 +176,12 @@ def cross_fit(
         material: of a trace with the signals that the policy looks at.
         policy: uncalibrated.
         folds: of the trace's prompts.
-        rule: how the threshold is chosen.
-        eps_grid: allowed risks.
+        rule: how thresholds are chosen.
         columns: what a token counts; the first column is the share of the blocks' work saved.
         probe_cost: of one failed probe, as a share of the blocks' work, for probe depths that are to be learned.
 
     Returns:
-        One for each eps.
+        One for each target of the rule.
     """
     replayed = None
     by_fold: list[list[CrossFit]] = []
@@ -196,10 +190,10 @@ def cross_fit(
             replayed = _replayed(material, _fitted(material, policy, part, probe_cost), columns)
         elif replayed is None:
             replayed = _replayed(material, policy, columns)
-        chosen = rule(replayed.totals.of(part.calibrate), part, eps_grid)
+        chosen = rule(replayed.totals.of(part.calibrate), part)
         by_fold.append([_held_out(material, replayed, part, index) for index in chosen])
     rows = np.concatenate([np.flatnonzero(folds.fold[material.prompts.row_prompt] == f) for f in range(NUM_FOLDS)])
-    return [_pooled(of_eps, np.argsort(rows)) for of_eps in zip(*by_fold, strict=True)]
+    return [_pooled(of_target, np.argsort(rows)) for of_target in zip(*by_fold, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +258,7 @@ def best_of(fits: Sequence[CrossFit], material: Material, folds: Folds, *, colum
     """Choose a policy for each fold by what it saved on that fold's calibration tokens.
 
     Args:
-        fits: of several policies at one eps, with the same folds.
+        fits: of several policies for one target, with the same folds.
         material: of the trace.
         folds: of its prompts.
         column: which of the columns is to be as large as possible; where none is above 0, no token leaves early.

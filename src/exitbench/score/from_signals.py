@@ -7,6 +7,7 @@ from exitbench.policies.confidence import TopProbability
 from exitbench.replay.ceiling import oracle
 from exitbench.replay.crossfit import Folds, cross_fit
 from exitbench.replay.frontier import frontier
+from exitbench.replay.targets import Target, rule_for
 from exitbench.score.adaptability import ALPHAS, DEFAULT_ALPHA, SIMILARITIES, adaptability
 from exitbench.score.chance import corrected_for_chance, null_suitability
 from exitbench.score.scorecard import EasScore
@@ -63,8 +64,8 @@ def _attainable(material: Material, first_match: Depths, seed: np.random.SeedSeq
             outcomes |= dict.fromkeys(cross_fitted, few)
         return outcomes
     folds = Folds(material.prompts, draws=len(material.bootstrap.weights), seed=seed)
-    rho = material.rho[:, None]
-    attained = cross_fit(material, TopProbability(), folds, eps_grid=EPS_GRID, columns=lambda _: rho)
+    rho, rule = material.rho[:, None], rule_for([Target(eps=eps) for eps in EPS_GRID])
+    attained = cross_fit(material, TopProbability(), folds, rule=rule, columns=lambda _: rho)
     for name, got, best in zip(names, attained, oracles, strict=True):
         savings = material.mean(got.values[:, 0])
         outcomes[name] = certain(savings)
