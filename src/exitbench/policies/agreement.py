@@ -18,6 +18,7 @@ class HiddenSaturation(ExitPolicy):
 
     name: ClassVar[str] = "hidden-cosine"
     signals: ClassVar[tuple[str, ...]] = ("hidden_cosine_prev",)
+    reads_out: ClassVar[bool] = False
     state: ClassVar[tuple[State, ...]] = ("previous hidden state",)
 
     def scores(self, seen: Seen) -> Floats:

@@ -81,6 +81,8 @@ class ExitPolicy(BaseModel):
     """Under which it is registered and reported."""
     signals: ClassVar[tuple[str, ...]] = ()
     """Signals it looks at; see `exitbench.signals.SIGNALS`."""
+    reads_out: ClassVar[bool] = True
+    """Whether a probe needs a readout: whether any of its signals does."""
     state: ClassVar[tuple[State, ...]] = ()
     is_trained: ClassVar[bool] = False
     """Whether it must be fitted on calibration data before it has scores."""

@@ -13,6 +13,7 @@ class FixedDepth(ExitPolicy):
     """Leave at the same depth always: the model cut off there (LayerSkip, arXiv 2404.16710, evaluates just this)."""
 
     name: ClassVar[str] = "fixed-depth"
+    reads_out: ClassVar[bool] = False
 
     def scores(self, seen: Seen) -> Floats:
         """The depth itself."""
@@ -33,6 +34,7 @@ class PositionSchedule(ExitPolicy):
     """
 
     name: ClassVar[str] = "skipdecode"
+    reads_out: ClassVar[bool] = False
     state: ClassVar[tuple[State, ...]] = ("answer position",)
 
     def scores(self, seen: Seen) -> Floats:

@@ -17,6 +17,7 @@ from exitbench.score.verdict import verdict
 from exitbench.stats.bootstrap import LEVEL
 from exitbench.stats.figure import Figure
 from exitbench.stats.material import Material, Outcomes, gather
+from exitbench.stats.reasoned import with_reasons
 from exitbench.trace.table import Trace
 
 __all__ = ["ees", "score"]
@@ -25,8 +26,7 @@ DRAWS = 2000
 MIN_OUTSIDE = 5
 """Resamples outside an interval, of which fewer cannot carry it: those of 100 draws at 95 %."""
 
-_NEED_POLICIES = ("nes", "lossless_projection", "aes_ltt", "max_skip")
-_WITH_POLICIES = "not computed: needs exit policies, which this version does not have"
+_NEEDS_DECODING = "not computed: needs real early-exit decoding, which this version does not have"
 
 
 def score(trace: Trace, *, seed: int = 0, draws: int = DRAWS) -> ScoreCard:
@@ -45,17 +45,14 @@ def score(trace: Trace, *, seed: int = 0, draws: int = DRAWS) -> ScoreCard:
     bootstrap_seed, attain_seed = np.random.SeedSequence(seed).spawn(2)
     material = gather(trace, draws=draws, seed=bootstrap_seed, level=level, pooled=trace.precision is not None)
     identity = _identity(material) | {"seed": seed, "draws": draws}
-    outcomes = figures_from_decisions(material) | dict.fromkeys(_NEED_POLICIES, _WITH_POLICIES)
+    outcomes = figures_from_decisions(material) | {"max_skip": _NEEDS_DECODING}
     if material.has_signals:
         outcomes |= figures_from_signals(material, attain_seed)
     else:
         outcomes |= _not_recorded(identity | outcomes)
-    figures = {name: None if isinstance(outcome, str) else outcome for name, outcome in outcomes.items()}
-    reasons = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)}
-    if trace.precision is None:
-        reasons["precision"] = "not asked for: every prompt was to be used"
-    judged = {"reasons": reasons, "verdict": verdict(figures, reasons), "precision": trace.precision}
-    return ScoreCard.model_validate(identity | figures | judged)
+    outcomes["precision"] = trace.precision or "not asked for: every prompt was to be used"
+    fields = with_reasons(outcomes)
+    return ScoreCard.model_validate(identity | fields | {"verdict": verdict(fields, fields["reasons"])})
 
 
 def ees(trace: Trace, *, level: float, seed: int = 0) -> Figure:

@@ -117,9 +117,20 @@ class ScoreCard(Reasoned):
     aes_5pct_detectability: Figure | None
     aes_5pct_thresholds: list[float | None] | None
 
-    nes: Figure | None
+    nes_flops_copy_1pct: Figure | None
+    """Share of a token's FLOPs that the policy of aes_1pct saves, net of its probes and of the state of skipped blocks,
+    copied from the exit; batch 1, context 512. Negative: it costs more than it saves."""
+    nes_flops_copy_5pct: Figure | None
+    nes_bytes_deferred_1pct: Figure | None
+    """The same in bytes read and written, where skipped blocks run later, together with the next token."""
+    nes_bytes_deferred_5pct: Figure | None
     lossless_projection: Figure | None
-    aes_ltt: Figure | None
+    """Cost in bytes of plain decoding over that of self-speculation with the best drafts, cross-fitted."""
+    lossless_drafts: list[tuple[int, int] | None] | None
+    """(depth, length) of the drafts chosen for each held-out fold; None = no draft pays."""
+    aes_ltt_1pct: Figure | None
+    """Savings of the plain threshold with a certificate (Learn-then-Test, delta 0.1) of at most 1 % disagreement."""
+    aes_ltt_5pct: Figure | None
     max_skip: Figure | None
 
     ees_first_match: Figure | None

@@ -3,13 +3,24 @@
 In Python such a figure is None and `reasons` holds the text; in JSON it is `"<name>": null, "<name>_reason": ".."`.
 """
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-__all__ = ["Reasoned"]
+__all__ = ["Reasoned", "with_reasons"]
 
 _SUFFIX = "_reason"
+
+
+def with_reasons(outcomes: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a record from figures, or strings that say why there is none.
+
+    Args:
+        outcomes: field -> its value, never a text itself, or the reason why it has none.
+    """
+    values = {name: None if isinstance(outcome, str) else outcome for name, outcome in outcomes.items()}
+    return values | {"reasons": {name: text for name, text in outcomes.items() if isinstance(text, str)}}
 
 
 class Reasoned(BaseModel):

@@ -4,11 +4,13 @@ Shapes: N rows (one a token), L blocks; depth d = blocks executed, 0..L, so sign
 model itself.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exitbench.errors import TraceError
 from exitbench.trace.manifest import Manifest
 from exitbench.trace.precision import Precision
 
@@ -92,6 +94,30 @@ class Trace:
         begins |= np.diff(self.turn, prepend=-1) != 0
         rows = np.arange(len(begins))
         return rows - np.maximum.accumulate(np.where(begins, rows, 0))
+
+    def of_categories(self, categories: Collection[str]) -> "Trace":
+        """The samples of some categories, as a trace of their own.
+
+        Raises:
+            TraceError: no token of any of them.
+        """
+        kept = [index for index, sample in enumerate(self.samples) if sample.category in categories]
+        rows = np.isin(self.sample_index, kept)
+        if not rows.any():
+            there = dict.fromkeys(sample.category for sample in self.samples)
+            raise TraceError(
+                f"no token of the categories {', '.join(categories)} in the trace; it has {', '.join(there)}"
+            )
+        ids = {self.samples[index].id for index in kept}
+        by_row = ("turn", "position", "input_id", "target_id", "final_id", "decision_depth")
+        return replace(
+            self,
+            samples=tuple(self.samples[index] for index in kept),
+            failures=tuple(failure for failure in self.failures if failure.sample_id in ids),
+            sample_index=np.searchsorted(kept, self.sample_index[rows]).astype(np.int32),
+            signals={name: values[rows] for name, values in self.signals.items()},
+            **{name: getattr(self, name)[rows] for name in by_row},
+        )
 
     @property
     def num_tokens(self) -> int:

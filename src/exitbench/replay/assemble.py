@@ -1,0 +1,179 @@
+"""From a trace and some policies to the result of their comparison."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from exitbench.errors import TraceError
+from exitbench.policies import POLICIES, ExitPolicy, Schedule
+from exitbench.policies.confidence import TopProbability
+from exitbench.progress import SILENT, Progressor
+from exitbench.replay.ceiling import oracle
+from exitbench.replay.columns import CostColumns
+from exitbench.replay.crossfit import Folds
+from exitbench.replay.frontier import frontier
+from exitbench.replay.hold import Bench, Held, best, hold
+from exitbench.replay.look import require_same_model
+from exitbench.replay.points import operating_points
+from exitbench.replay.result import PolicyFrontier, Replay
+from exitbench.replay.speculation import project
+from exitbench.replay.targets import Target
+from exitbench.replay.times import Profile
+from exitbench.stats.answers import task_metric
+from exitbench.stats.bootstrap import LEVEL, MIN_PROMPTS, Estimate
+from exitbench.stats.material import Outcomes, certain, gather
+from exitbench.stats.reasoned import with_reasons
+from exitbench.trace.decided import first_match_depths
+from exitbench.trace.decision import Depths
+from exitbench.trace.table import Trace
+
+__all__ = ["DRAWS", "TARGETS", "ReplayOptions", "replay", "zoo"]
+
+DRAWS = 2000
+TARGETS = (
+    Target(eps=0.01),
+    Target(eps=0.05),
+    Target(eps=0.01, procedure="fixed-sequence"),
+    Target(eps=0.05, procedure="fixed-sequence"),
+)
+"""1 % and 5 % of tokens: tuned, and certified where there are enough prompts."""
+SCHEDULES = ("every", "learned-3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions:
+    """What policies are held to, and what their costs assume."""
+
+    targets: tuple[Target, ...] = TARGETS
+    batch: int = 1
+    """Rows decoded together."""
+    context: int = 512
+    """Positions attended to."""
+    profile: Profile | None = None
+    """Whose times are projected, if any."""
+    seed: int = 0
+    draws: int = DRAWS
+
+
+def zoo(trace: Trace, schedules: Sequence[str] = SCHEDULES) -> list[ExitPolicy]:
+    """Every registered policy that can be replayed on a trace, at each of the probe schedules.
+
+    Left out are policies that look at optional signals the trace does not have. Policies that look at no signal have
+    nothing to probe with, and come once.
+    """
+    policies: list[ExitPolicy] = []
+    for name in POLICIES:
+        policy = POLICIES.get(name)
+        if all(signal in trace.signals for signal in policy.signals):
+            texts = schedules if policy.signals else SCHEDULES[:1]
+            policies += [policy(schedule=Schedule.parse(text)) for text in texts]
+    return policies
+
+
+def replay(
+    trace: Trace,
+    policies: Sequence[ExitPolicy] | None = None,
+    *,
+    options: ReplayOptions | None = None,
+    command: str = "",
+    progress: Progressor = SILENT,
+) -> Replay:
+    """Compare exit policies on a trace.
+
+    Args:
+        trace: with signals.
+        policies: to be compared, with the plain threshold in any case; the zoo if None.
+        options: what they are held to, and what costs assume.
+        command: recorded as what made the result.
+        progress: where to show a bar.
+
+    Raises:
+        TraceError: a fast trace, fewer than 10 prompts, a signal that the trace lacks, or a policy fitted on another
+            model.
+    """
+    options = options or ReplayOptions()
+    _require_replayable(trace)
+    compared = list(zoo(trace) if policies is None else policies)
+    if TopProbability() not in compared:
+        compared.insert(0, TopProbability())
+    for policy in compared:
+        require_same_model(trace, policy)
+    bootstrap_seed, fold_seed = np.random.SeedSequence(options.seed).spawn(2)
+    material = gather(trace, draws=options.draws, seed=bootstrap_seed, level=LEVEL, pooled=False)
+    bench = Bench(
+        material=material,
+        folds=Folds(material.prompts, draws=options.draws, seed=fold_seed),
+        costs=CostColumns(trace, batch=options.batch, context=options.context, profile=options.profile),
+        targets=options.targets,
+        num_policies=len(compared),
+        metric=task_metric(trace) if any(target.risk == "task" for target in options.targets) else None,
+    )
+    held, frontiers = [], []
+    with progress.bar(f"Replaying {trace.manifest.model.name}", len(compared)) as advance:
+        for policy in compared:
+            held.append(hold(bench, policy))
+            if not policy.learns:
+                curves = frontier(material, policy)
+                frontiers.append(PolicyFrontier(policy=policy.name, probes=policy.schedule.text, frontier=curves))
+            advance(1)
+    plain = held[compared.index(TopProbability())]
+    held += [best(bench, held, column=column) for column in bench.costs.known]
+    return _result(trace, bench, held, plain, frontiers, options, command)
+
+
+def _require_replayable(trace: Trace) -> None:
+    if trace.manifest.settings.recorded != "signals":
+        raise TraceError("the trace was made with --fast and holds no signals to replay; trace again without it")
+    prompts = len(np.unique(trace.sample_index))
+    if prompts < MIN_PROMPTS:
+        raise TraceError(f"cross-fitting needs at least {MIN_PROMPTS} prompts, the trace has {prompts}; trace more")
+
+
+def _result(
+    trace: Trace,
+    bench: Bench,
+    held: Sequence[Held],
+    plain: Held,
+    frontiers: list[PolicyFrontier],
+    options: ReplayOptions,
+    command: str,
+) -> Replay:
+    material, manifest = bench.material, trace.manifest
+    first = first_match_depths(trace.top1_id)
+    points = operating_points(bench, held, plain=plain, oracles=_oracles(bench, first))
+    drafting = bench.costs.drafting
+    outcomes: Outcomes
+    if isinstance(drafting, str):
+        outcomes = dict.fromkeys(("speculation", "speculation_drafts"), drafting)
+    else:
+        projection = project(material, bench.folds, **drafting)
+        outcomes = {"speculation": certain(projection.speedup), "speculation_drafts": list(projection.drafts)}
+    fields = {
+        "model": manifest.model,
+        "shape": manifest.shape,
+        "workload": manifest.workload,
+        "categories": list(dict.fromkeys(sample.category for sample in trace.samples)),
+        "settings": manifest.settings,
+        "libraries": manifest.libraries,
+        "trace_command": manifest.command,
+        "command": command,
+        "seed": options.seed,
+        "draws": options.draws,
+        "batch": options.batch,
+        "context": options.context,
+        "profile": options.profile.name if options.profile else "",
+        "n_tokens": trace.num_tokens,
+        "n_prompts": material.prompts.num_prompts,
+        "stable": material.figure(material.saved),
+        "first_match": material.figure(material.rho[first]),
+        "points": points,
+        "frontiers": frontiers,
+    }
+    return Replay.model_validate(fields | with_reasons(outcomes))
+
+
+def _oracles(bench: Bench, first_match: Depths) -> list[Estimate]:
+    material = bench.material
+    counts = material.prompts.depth_counts(first_match, material.trace.num_blocks + 1)
+    return [oracle(counts, material.rho, material.bootstrap, eps=target.eps) for target in bench.targets]

@@ -1,0 +1,98 @@
+"""What every token of a replay counts: one column for each kind of saving.
+
+Shapes: L blocks, C columns.
+"""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exitbench.errors import CostError
+from exitbench.policies.policy import ExitPolicy
+from exitbench.replay.cost import ProbeCost, State, Unit, block_work, exit_costs, readout_work
+from exitbench.replay.times import Profile, chunk_factor, exit_times
+from exitbench.trace.decided import remaining_costs
+from exitbench.trace.table import Trace
+
+__all__ = ["COLUMNS", "CostColumns"]
+
+COLUMNS = ("blocks", "flops_copy", "bytes_deferred", "time_deferred")
+"""Share of the blocks' work skipped; then shares saved net of probes and state completion."""
+
+Floats = NDArray[np.float64]
+
+
+class CostColumns:
+    """Savings by exit depth, for policies with whatever probes.
+
+    Args:
+        trace: of the model.
+        batch: rows decoded together.
+        context: positions attended to.
+        profile: whose times are projected, if any.
+    """
+
+    def __init__(self, trace: Trace, *, batch: int, context: int, profile: Profile | None) -> None:
+        self._shape = trace.manifest.shape
+        self._batch, self._context, self._profile = batch, context, profile
+        self._translated = trace.manifest.settings.readout != "logit"
+        self._rho = remaining_costs(self._shape.block_costs)
+        self.reasons: dict[str, str] = {}
+        """Why a column is unknown, by its name."""
+        for column in COLUMNS[1:]:
+            try:
+                self._net(column, ProbeCost(readout=False), [])
+            except CostError as error:
+                self.reasons[column] = str(error)
+
+    @property
+    def known(self) -> list[str]:
+        """Columns that have numbers."""
+        return [column for column in COLUMNS if column not in self.reasons]
+
+    def of(self, policy: ExitPolicy) -> Floats:
+        """(L + 1, C) what a token that leaves at each depth saves; NaN in columns that are not known."""
+        probe = ProbeCost(
+            readout=policy.reads_out,
+            translator=policy.reads_out and self._translated,
+            gate_flops=policy.flops_per_probe,
+        )
+        probes = policy.schedule.at(self._shape.num_blocks).tolist() if policy.signals else []
+        if policy.reads_out and "previous distribution" in policy.state:
+            probes = sorted({depth - back for depth in probes for back in (0, 1)})
+        columns = [self._rho]
+        for column in COLUMNS[1:]:
+            unknown = column in self.reasons
+            columns.append(np.full(len(self._rho), np.nan) if unknown else self._net(column, probe, probes))
+        return np.stack(columns, axis=1)
+
+    def probe_as_blocks(self, policy: ExitPolicy) -> float:
+        """FLOPs of one failed probe as a share of all blocks' matrix products."""
+        blocks = sum(block.product_weights for block in self._shape.blocks)
+        return self._shape.head_weights / blocks if policy.reads_out else 0.0
+
+    @property
+    def drafting(self) -> dict[str, Any] | str:
+        """What `project` needs to know of costs, in bytes; or why that is not known."""
+        try:
+            work = [block_work(b, sequences=self._batch, context=self._context).bytes for b in self._shape.blocks]
+        except CostError as error:
+            return str(error)
+        readout = readout_work(self._shape, rows=self._batch).bytes
+        up_to = np.concatenate([[0.0], np.cumsum(work)]) / sum(work)
+        drafting: dict[str, Any] = {"up_to": up_to, "readout": readout / sum(work)}
+        if self._profile is not None:
+            drafting["chunk_factor"] = partial(chunk_factor, self._shape, self._profile, context=self._context)
+        return drafting
+
+    def _net(self, column: str, probe: ProbeCost, probes: list[int]) -> Floats:
+        at: dict[str, Any] = {"batch": self._batch, "context": self._context, "probe": probe, "probes": probes}
+        if column == "time_deferred":
+            if self._profile is None:
+                raise CostError("no profile was given; name one with --profile")
+            return 1 - exit_times(self._shape, self._profile, state="deferred", **at)
+        unit: Unit = "flops" if column == "flops_copy" else "bytes"
+        state: State = "copy" if column == "flops_copy" else "deferred"
+        return 1 - exit_costs(self._shape, state=state, unit=unit, **at)
