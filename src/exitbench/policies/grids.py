@@ -23,5 +23,5 @@ def _probabilities() -> Floats:
 PROBABILITIES: Floats = _probabilities()
 """(212,) for scores that are shares, from 0 to 1."""
 
-DISTANCES: Floats = -np.concatenate([np.logspace(-7, np.log10(20), 167)[::-1], [0.0]])
+DISTANCES: Floats = np.append(-np.logspace(np.log10(20), -7, 167), 0.0)
 """(168,) for scores that are minus a distance (entropy, divergence, 1 - cosine): -20 to 0, 20 a decade."""

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from exitbench.errors import ExitbenchError
 from exitbench.policies.schedule import Schedule, best_probes
 
 __all__ = ["Calibration", "ExitPolicy", "Floats", "Seen", "State"]
@@ -134,7 +135,7 @@ class ExitPolicy(BaseModel):
 
     def leaves(self, seen: Seen) -> NDArray[np.bool_]:
         """(N,) whether each token leaves at the last of the probe depths so far, having stayed at those before."""
-        if self.threshold is None:
+        if self.threshold is None or len(seen.depths) == 0:
             return np.zeros(len(seen.answer_position), dtype=np.bool_)
         return np.asarray(self.scores(seen)[:, -1] >= self.threshold)
 
@@ -149,6 +150,21 @@ class ExitPolicy(BaseModel):
             return stays
         reached = self.scores(seen) >= self.threshold
         return np.where(reached.any(axis=1), seen.depths[reached.argmax(axis=1)], stays)
+
+    def checked(self, num_blocks: int) -> Self:
+        """This policy, where it makes sense in a model of L blocks.
+
+        Raises:
+            ExitbenchError: its threshold lies outside its grid, or a probe depth behind the last block.
+        """
+        self.schedule.at(num_blocks)
+        grid = self.grid(num_blocks)
+        if self.threshold is not None and not grid[0] <= self.threshold <= grid[-1]:
+            raise ExitbenchError(
+                f"policy {self.name!r} has threshold {self.threshold:g}, expected {grid[0]:g} to {grid[-1]:g} in a "
+                f"model of {num_blocks} blocks; give one in that range, or none to leave no token early"
+            )
+        return self
 
     def to_json(self) -> dict[str, Any]:
         """The policy as plain JSON, its name under "policy"."""

@@ -35,6 +35,10 @@ class Schedule(BaseModel):
 
     @model_validator(mode="after")
     def _rising(self) -> "Schedule":
+        if self.learned is not None and self.depths is not None:
+            raise ValueError(
+                f"probe depths are given or learned, got {self.depths} and at most {self.learned} to learn"
+            )
         depths = self.depths or (1,)
         if depths[0] < 1 or any(b <= a for a, b in pairwise(depths)):
             raise ValueError(f"probe depths must rise from 1 on, got {self.depths}")
@@ -42,7 +46,7 @@ class Schedule(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> "Schedule":
-        """Read "every", "every-2", "10,20,25" or "learned-3".
+        """Read "every", "every-2", "10,20,25", "learned-3" or "none".
 
         Raises:
             ExitbenchError: none of these.
@@ -51,11 +55,13 @@ class Schedule(BaseModel):
         if kind:
             most = kind["most"]
             return cls(every=int(kind["step"] or 1), learned=int(most) if most else None)
+        if text == "none":
+            return cls(depths=())
         numbers = text.split(",")
         depths = tuple(int(number) for number in numbers) if all(n.strip().isdecimal() for n in numbers) else ()
         if not depths or depths[0] < 1 or list(depths) != sorted(set(depths)):
             raise ExitbenchError(
-                f"--probes is {text!r}, expected 'every', 'every-2', rising depths like '10,20,25' or 'learned-3'"
+                f"--probes is {text!r}, expected 'every', 'every-2', rising depths like '10,20,25', 'learned-3' or 'none'"
             )
         return cls(depths=depths)
 

@@ -39,10 +39,11 @@ class PositionSchedule(ExitPolicy):
 
     def scores(self, seen: Seen) -> Floats:
         """The largest m with which a token leaves at each depth, given its position."""
-        progress = np.minimum(seen.answer_position / max(seen.answer_limit - 1, 1), 1.0)[:, None]
-        left = seen.num_blocks - seen.depths.astype(np.float64)
-        with np.errstate(divide="ignore"):
-            return np.asarray(seen.num_blocks - left / progress)
+        last = max(seen.answer_limit - 1, 1)
+        position = np.minimum(seen.answer_position, last)[:, None]
+        left = seen.num_blocks - seen.depths
+        with np.errstate(divide="ignore"):  # whole numbers up to the one division, so that whole m are hit exactly
+            return np.asarray(seen.num_blocks - left * last / position)
 
     @classmethod
     def grid(cls, num_blocks: int) -> Floats:

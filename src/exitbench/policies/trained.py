@@ -7,10 +7,13 @@ what it found is kept as plain numbers, so that a policy is JSON and needs no sc
 Shapes: N tokens, K probe depths, F features.
 """
 
+from collections.abc import Sized
+from itertools import pairwise
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 from scipy.special import expit
 
 from exitbench.errors import ExitbenchError
@@ -29,6 +32,19 @@ class _Trained(ExitPolicy):
 
     fitted_at: tuple[int, ...] = ()
     """(K,) probe depths."""
+
+    @property
+    def _of_depths(self) -> Sized:
+        """What was fitted, one entry a depth."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if len(self._of_depths) != len(self.fitted_at):
+            raise ValueError(f"what was fitted is there for {len(self._of_depths)} depths of {len(self.fitted_at)}")
+        if any(later <= depth for depth, later in pairwise(self.fitted_at)):
+            raise ValueError(f"the depths it was fitted at must rise, got {self.fitted_at}")
+        return self
 
     @classmethod
     def grid(cls, num_blocks: int) -> Floats:
@@ -65,7 +81,18 @@ class PerDepthThresholds(_Trained):
     signals: ClassVar[tuple[str, ...]] = ("top1_prob",)
 
     knots: tuple[tuple[tuple[float, float], ...], ...] = ()
-    """(K, any) points (probability, share that agrees) between which is interpolated."""
+    """(K, any) points (probability, share that agrees) between which is interpolated; the probabilities rise."""
+
+    @property
+    def _of_depths(self) -> Sized:
+        return self.knots
+
+    @model_validator(mode="after")
+    def _interpolable(self) -> Self:
+        for points in self.knots:
+            if not points or any(later[0] <= point[0] for point, later in pairwise(points)):
+                raise ValueError(f"knots of a depth must be points of rising probability, got {points}")
+        return self
 
     def scores(self, seen: Seen) -> Floats:
         """Estimated chance of agreement."""
@@ -100,13 +127,18 @@ class Gate(_Trained):
     state: ClassVar[tuple[State, ...]] = ("earlier probes",)
     flops_per_probe: ClassVar[int] = 12
 
-    weights: tuple[tuple[float, ...], ...] = ()
+    weights: tuple[tuple[float, float, float, float, float], ...] = ()
     """(K, F + 1) of the features, and the constant last."""
+
+    @property
+    def _of_depths(self) -> Sized:
+        return self.weights
 
     def scores(self, seen: Seen) -> Floats:
         """Estimated chance of agreement."""
         features_NKF = _features(seen)
-        weights_KF = np.array([self.weights[place] for place in self._place(seen)]).reshape(len(seen.depths), -1)
+        places = self._place(seen)
+        weights_KF = np.array([self.weights[place] for place in places]).reshape(len(places), features_NKF.shape[2] + 1)
         return np.asarray(expit((features_NKF * weights_KF[:, :-1]).sum(-1) + weights_KF[:, -1]))
 
     def fitted(self, calibration: Calibration) -> Self:

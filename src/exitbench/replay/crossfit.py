@@ -105,6 +105,7 @@ class Folds:
     """
 
     def __init__(self, prompts: Prompts, *, draws: int, seed: np.random.SeedSequence) -> None:
+        assert prompts.num_prompts >= NUM_FOLDS, f"{prompts.num_prompts} prompts cannot be dealt into {NUM_FOLDS} folds"
         rng = np.random.default_rng(seed)
         self._prompts, self._draws, self._rng = prompts, draws, rng
         self.fold = deal_folds(prompts.categories, rng)

@@ -33,6 +33,7 @@ def frontier(material: Material, policy: ExitPolicy) -> Frontier:
         material: of a trace with the signals that the policy looks at.
         policy: with nothing left to learn.
     """
+    assert not policy.learns, f"policy {policy.name!r} has to be fitted first"
     seen, grid = look(material.trace, policy), policy.grid(material.trace.num_blocks)
     totals = sweep(policy.scores(seen), seen.depths, material.agrees, material.rho[:, None], material.prompts, grid)
 

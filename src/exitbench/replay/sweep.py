@@ -1,8 +1,8 @@
 """A policy replayed at every threshold of its grid, in one pass over tokens and depths.
 
-At threshold tau a token has left by a probe when its running maximum of scores up to there reaches tau. So what
-leaving earlier changes (a share of work saved, an agreement lost) is added, probe by probe, to all thresholds up to
-that maximum: one search and one count a token and probe, whatever the number of thresholds, in memory for one depth.
+A token leaves, at threshold tau, at the first probe at which its running maximum of scores reaches tau. So a probe that
+raises the maximum from a to b is where it leaves at just the thresholds above a and up to b. One search and two counts
+for each such rise do for all thresholds, in memory for one depth; probes that raise nothing cost one comparison.
 
 Shapes: N tokens, K probe depths, L blocks, P prompts, G thresholds, C kinds of cost or saving.
 """
@@ -56,30 +56,35 @@ def sweep(
         prompts: how the N rows fall into prompts.
         grid: (G,) thresholds, rising.
     """
-    num_blocks, num_slots = len(values) - 1, len(grid) + 1
-    cells = prompts.num_prompts * num_slots
-    row_cell = prompts.row_prompt * num_slots
-    best = np.full(len(scores), -np.inf)
-    reached = np.zeros(len(scores), dtype=np.int64)
-    added = np.zeros((cells, values.shape[1]))
-    wrong_added = np.zeros(cells)
-    for k, (depth, later) in enumerate(zip(depths, np.append(depths, num_blocks)[1:], strict=True)):
-        rises = scores[:, k] > best
-        best[rises] = scores[rises, k]
-        reached[rises] = np.searchsorted(grid, best[rises], side="right")  # thresholds at or below the score
-        slot = row_cell + reached
-        added += np.bincount(slot, minlength=cells)[:, None] * (values[depth] - values[later])
-        differs = np.subtract(agrees[:, later], agrees[:, depth], dtype=np.int8)
-        wrong_added += np.bincount(slot, weights=differs, minlength=cells)
+    num_slots = len(grid) + 1
+    num_cells = prompts.num_prompts * num_slots
+    best = np.full(len(scores), -np.inf, dtype=scores.dtype)
+    first_cell = prompts.row_prompt * num_slots
+    cell = first_cell.copy()
+    gained = np.zeros((num_cells, values.shape[1]))
+    wrong = np.zeros(num_cells, dtype=np.int64)
 
-    def at_thresholds(slots: Floats) -> Floats:
-        # Threshold g collects the slots above g; summing from the strict end keeps its zeros exact.
-        by_prompt = slots.reshape(prompts.num_prompts, num_slots, -1)
+    def left(after: NDArray[np.int64], before: NDArray[np.int64]) -> NDArray[np.int64]:
+        # Summed from the strict end, this is 1 a token at the thresholds between its cells, and 0 elsewhere.
+        return np.bincount(after, minlength=num_cells) - np.bincount(before, minlength=num_cells)
+
+    for k, depth in enumerate(depths):
+        rows = np.flatnonzero(scores[:, k] > best)
+        best[rows] = rises = scores[rows, k]
+        before, after = cell[rows], first_cell[rows] + np.searchsorted(grid, rises, side="right")
+        cell[rows] = after
+        differs = ~agrees[rows, depth]
+        gained += left(after, before)[:, None] * (values[depth] - values[-1])
+        wrong += left(after[differs], before[differs])
+
+    def at_thresholds(cells: NDArray[Any]) -> NDArray[Any]:
+        # Threshold g collects the cells above g; summing from the strict end keeps its zeros exact.
+        by_prompt = cells.reshape(prompts.num_prompts, num_slots, -1)
         return np.cumsum(by_prompt[:, ::-1], axis=1)[:, ::-1][:, 1:]
 
     tokens = prompts.counts()
     return Totals(
-        values=at_thresholds(added) + tokens[:, None, None] * values[-1],
-        disagreements=at_thresholds(wrong_added)[..., 0],
+        values=at_thresholds(gained) + tokens[:, None, None] * values[-1],
+        disagreements=at_thresholds(wrong)[..., 0].astype(np.float64),
         tokens=tokens,
     )
