@@ -24,6 +24,7 @@ from exitbench.options import (
     ModelArgument,
     QuietOption,
     ReadoutOption,
+    ReplayGroup,
     ScoreSeedOption,
     SkipCorruptOption,
     TraceGroup,
@@ -157,6 +158,56 @@ def score(
         for result in results:
             _stdout.print(terminal_card(result.card))
     _fail_if_samples_failed(*(result.trace for result in results))
+
+
+@app.command()
+@grouped
+def replay(
+    trace: Annotated[Path, typer.Argument(help="Trace folder, or folder of a run.", metavar="TRACE")],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME or FILE of a policy; may be repeated.", show_default="all that the trace allows"),
+    ] = None,
+    probes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Probe depths: every, every-K, D,D,.., learned-M; may be repeated.",
+            show_default="every and learned-3",
+        ),
+    ] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(help="Only these categories of the workload; may be repeated.")
+    ] = None,
+    *,
+    held: ReplayGroup,
+    save_policies: Annotated[
+        Path | None, typer.Option(help="Folder for the policies as calibrated on all prompts.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file for all rows.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare exit policies on a trace: what they save, change and cost, by thresholds chosen on other prompts."""
+    from exitbench import api
+    from exitbench.files import write_text
+    from exitbench.report.replay import replay_csv, replay_tables
+
+    traced = api.read_trace(api.trace_folder(trace))
+    if category:
+        traced = traced.of_categories(category)
+    options = held.options(trace_seed=traced.manifest.settings.seed)
+    policies = api.policies_named(traced, policy or (), probes=probes or ())
+    progress = _progress(quiet)
+    result = api.replay(traced, policies, options=options, command=_command_line(), progress=progress)
+    if out is not None:
+        write_text(out, replay_csv(result))
+    if save_policies is not None:
+        for file in api.save_policies(traced, policies, save_policies, options=options):
+            progress.say(f"wrote {file}")
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        _stdout.print(replay_tables(result))
 
 
 @app.command()

@@ -17,6 +17,7 @@ from exitbench.progress import Progressor
 
 if TYPE_CHECKING:
     from exitbench.models.load import LoadedModel
+    from exitbench.replay.assemble import ReplayOptions
 
 __all__ = [
     "JsonOption",
@@ -24,6 +25,7 @@ __all__ = [
     "ModelArgument",
     "QuietOption",
     "ReadoutOption",
+    "ReplayGroup",
     "ScoreSeedOption",
     "SkipCorruptOption",
     "TraceGroup",
@@ -86,6 +88,49 @@ class TraceGroup:
 
             recorded_names(options.also)
         return options
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayGroup:
+    """What exit policies are held to, and what their costs assume."""
+
+    eps: Annotated[
+        list[float] | None, typer.Option(help="Largest risk; may be repeated.", show_default="0.01 and 0.05")
+    ] = None
+    procedure: Annotated[
+        list[Literal["bootstrap", "fixed-sequence", "bonferroni", "conformal"]] | None,
+        typer.Option(help="How thresholds are chosen; may be repeated.", show_default="bootstrap and fixed-sequence"),
+    ] = None
+    risk: Annotated[
+        Literal["token", "answer", "task"],
+        typer.Option(help="Of what: tokens changed, answers changed, loss of the task metric (certificates only)."),
+    ] = "token"
+    delta: Annotated[float, typer.Option(help="Chance that a certificate is wrong.")] = 0.1
+    batch: Annotated[int, typer.Option(min=1, help="Rows decoded together, for net columns.")] = 1
+    context: Annotated[int, typer.Option(min=1, help="Positions attended to, for net columns.")] = 512
+    profile: Annotated[
+        str | None, typer.Option(help="Profile for projected times: a name or a FILE of 'exitbench profile'.")
+    ] = None
+    seed: ScoreSeedOption = None
+
+    def options(self, *, trace_seed: int) -> "ReplayOptions":
+        """The same as checked options of a replay."""
+        from exitbench.replay.assemble import ReplayOptions
+        from exitbench.replay.profiles import find_profile
+        from exitbench.replay.targets import targets
+
+        return ReplayOptions(
+            targets=targets(
+                eps=self.eps or (0.01, 0.05),
+                procedures=self.procedure or ("bootstrap", "fixed-sequence"),
+                risk=self.risk,
+                delta=self.delta,
+            ),
+            batch=self.batch,
+            context=self.context,
+            profile=None if self.profile is None else find_profile(self.profile),
+            seed=trace_seed if self.seed is None else self.seed,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

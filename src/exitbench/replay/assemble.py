@@ -18,7 +18,8 @@ from exitbench.replay.look import require_same_model
 from exitbench.replay.points import operating_points
 from exitbench.replay.result import PolicyFrontier, Replay
 from exitbench.replay.speculation import project
-from exitbench.replay.targets import Target
+from exitbench.replay.targets import Target, targets
+from exitbench.stats.certify import DELTA
 from exitbench.replay.times import Profile
 from exitbench.stats.answers import task_metric
 from exitbench.stats.bootstrap import LEVEL, MIN_PROMPTS, Estimate
@@ -31,12 +32,7 @@ from exitbench.trace.table import Trace
 __all__ = ["DRAWS", "TARGETS", "ReplayOptions", "replay", "zoo"]
 
 DRAWS = 2000
-TARGETS = (
-    Target(eps=0.01),
-    Target(eps=0.05),
-    Target(eps=0.01, procedure="fixed-sequence"),
-    Target(eps=0.05, procedure="fixed-sequence"),
-)
+TARGETS = targets(eps=(0.01, 0.05), procedures=("bootstrap", "fixed-sequence"), risk="token", delta=DELTA)
 """1 % and 5 % of tokens: tuned, and certified where there are enough prompts."""
 SCHEDULES = ("every", "learned-3")
 

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from exitbench.errors import ExitbenchError
 from exitbench.replay.crossfit import Folds, Part, Rule, bootstrap_rule
 from exitbench.replay.sweep import Totals
 from exitbench.stats.certify import DELTA, Procedure, certify, prompts_needed
 from exitbench.stats.risk import Risk, losses_of
 
-__all__ = ["Target", "missing_prompts", "rule_for"]
+__all__ = ["Target", "missing_prompts", "rule_for", "targets"]
 
 Floats = NDArray[np.float64]
 
@@ -36,16 +37,37 @@ class Target(BaseModel):
     """Chance of a wrong promise; without meaning for the bootstrap and for conformal risk control."""
 
 
-def rule_for(targets: Sequence[Target], *, metric: Floats | None = None) -> Rule:
+def targets(*, eps: Sequence[float], procedures: Sequence[str], risk: Risk, delta: float) -> tuple[Target, ...]:
+    """Every bound under every procedure.
+
+    Raises:
+        ExitbenchError: an eps or delta that is no share, or a risk that the procedure does not know.
+    """
+    for name, value in [("--eps", value) for value in eps] + [("--delta", delta)]:
+        if not 0 < value < 1:
+            raise ExitbenchError(f"{name} is {value:g}, expected a share above 0 and below 1; give for example 0.05")
+    if risk != "token" and "bootstrap" in procedures:
+        raise ExitbenchError(
+            f"--risk {risk} needs a certificate, the bootstrap bounds tokens only; "
+            "add --procedure fixed-sequence, bonferroni or conformal"
+        )
+    return tuple(
+        Target.model_validate({"eps": bound, "procedure": procedure, "risk": risk, "delta": delta})
+        for procedure in procedures
+        for bound in eps
+    )
+
+
+def rule_for(held_to: Sequence[Target], *, metric: Floats | None = None) -> Rule:
     """Return the rule that chooses a threshold for each target.
 
     Args:
-        targets: what the thresholds are held to.
+        held_to: the targets.
         metric: (P,) metric of the full model's own answers; for the task risk.
     """
 
     def choose(totals: Totals, part: Part) -> list[int | None]:
-        return [_index(target, totals, part, metric) for target in targets]
+        return [_index(target, totals, part, metric) for target in held_to]
 
     return choose
 
