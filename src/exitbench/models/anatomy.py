@@ -93,7 +93,7 @@ def model_shape(adapter: ModelAdapter) -> ModelShape:
             for i in range(num_blocks)
         )
     weights = [block.product_weights for block in blocks]
-    head = products.weights[_AFTER]
+    after = products.weights[_AFTER]
     head_path = f"{adapter.paths.head}.weight"
     return ModelShape(
         hidden_size=adapter.hidden_size,
@@ -102,7 +102,8 @@ def model_shape(adapter: ModelAdapter) -> ModelShape:
         parameters=_count_parameters(adapter, products),
         blocks=blocks,
         block_costs=tuple(w / sum(weights) for w in weights),
-        head_weights=round(sum(head.values()) / ids.numel()) or model.get_parameter(head_path).numel(),
+        head_weights=round(sum(after.values()) / ids.numel()) or model.get_parameter(head_path).numel(),
+        head_weight_bytes=sum(p.nbytes for name, p in model.named_parameters() if name in after) or None,
         rotary=rotary_bases(model),
     )
 

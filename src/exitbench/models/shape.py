@@ -118,6 +118,8 @@ class ModelShape(_Frozen):
     """c_1 .. c_L: each block's share of all blocks' active matrix-product weights; sums to 1."""
     head_weights: int
     """Matrix-product weights of one readout."""
+    head_weight_bytes: int | None = None
+    """Bytes of them; None in traces older than this field."""
     rotary: dict[str, float | None] = Field(default_factory=dict)
     """Rotary base per buffer in force; None where the frequencies are no plain power; empty without rotary."""
 
@@ -125,6 +127,14 @@ class ModelShape(_Frozen):
     def num_blocks(self) -> int:
         """L, the number of blocks that really run."""
         return len(self.blocks)
+
+    @property
+    def head_bytes(self) -> float:
+        """Bytes read for one readout; of an old trace, with as many bytes a number as its blocks have."""
+        if self.head_weight_bytes is not None:
+            return float(self.head_weight_bytes)
+        active = sum(block.active_parameters for block in self.blocks)
+        return self.head_weights * sum(block.weight_bytes for block in self.blocks) / active
 
     @property
     def kind(self) -> ModelKind | None:

@@ -95,13 +95,13 @@ class Manifest(_Frozen):
     def identity(self) -> dict[str, Any]:
         """Everything that decides the recorded numbers, as plain JSON values.
 
-        What a skipped block would cost is counted on the same weights and decides none of them; traces that are older
-        than that count stay what they were.
+        What a skipped block or a readout would cost is counted on the same weights and decides none of them; traces
+        older than those counts stay what they were.
         """
         return self.model_dump(
             mode="json",
             exclude={
                 **dict.fromkeys(("facts", "environment", "command", "created"), True),
-                "shape": {"blocks": {"__all__": set(COMPLETION_FIELDS)}},
+                "shape": {"blocks": {"__all__": set(COMPLETION_FIELDS)}, "head_weight_bytes": True},
             },
         )

@@ -1,0 +1,3 @@
+"""From recorded signals to what a policy would save: nothing here needs a model, or torch."""
+
+__all__: list[str] = []
