@@ -20,7 +20,12 @@ from exitbench.config import TraceOptions
 from exitbench.errors import ReportError
 from exitbench.files import write_json, write_text
 from exitbench.models.load import LoadedModel, load
+from exitbench.policies import POLICIES, ExitPolicy, read_policy, write_policy
 from exitbench.progress import SILENT, Progressor
+from exitbench.replay.assemble import SCHEDULES, ReplayOptions, at_schedules, zoo
+from exitbench.replay.assemble import replay as replay_trace
+from exitbench.replay.calibrate import calibrate
+from exitbench.replay.result import Replay
 from exitbench.report import Result, markdown_card, write_report
 from exitbench.score import ScoreCard
 from exitbench.score import score as score_trace
@@ -31,7 +36,10 @@ from exitbench.trace.table import Trace
 from exitbench.workloads import Workload, load_workload
 
 __all__ = [
+    "ExitPolicy",
     "LoadedModel",
+    "Replay",
+    "ReplayOptions",
     "Run",
     "ScoreCard",
     "Trace",
@@ -39,9 +47,12 @@ __all__ = [
     "Workload",
     "load",
     "load_workload",
+    "policies_named",
     "read_trace",
+    "replay",
     "report",
     "run",
+    "save_policies",
     "score",
     "trace",
 ]
@@ -116,6 +127,57 @@ def score(source: Trace | Path | str, *, seed: int | None = None, skip_corrupt: 
     return score_trace(traced, seed=traced.manifest.settings.seed if seed is None else seed)
 
 
+def policies_named(traced: Trace, names: Sequence[str], *, probes: Sequence[str] = ()) -> list[ExitPolicy]:
+    """Exit policies by name, each at every one of the probe schedules, or from files as they are there.
+
+    Args:
+        traced: of the model they are for.
+        names: of policies, or JSON files; every policy that the trace allows if there are none.
+        probes: schedules, see `Schedule.parse`; every depth and three learned ones if there are none.
+    """
+    schedules = tuple(probes) or SCHEDULES
+    if not names:
+        return zoo(traced, schedules)
+    policies: list[ExitPolicy] = []
+    for name in names:
+        if name.endswith(".json"):
+            policies.append(read_policy(Path(name), num_blocks=traced.num_blocks))
+        else:
+            policies += at_schedules(POLICIES.get(name), schedules)
+    return policies
+
+
+def replay(
+    source: Trace | Path | str,
+    policies: Sequence[ExitPolicy] | None = None,
+    *,
+    options: ReplayOptions | None = None,
+    command: str = "",
+    progress: Progressor = SILENT,
+) -> Replay:
+    """Compare exit policies on a trace, in memory or in a folder; every one that it allows if none are given."""
+    traced = source if isinstance(source, Trace) else read_trace(trace_folder(Path(source)))
+    return replay_trace(traced, policies, options=options, command=command, progress=progress)
+
+
+def save_policies(
+    traced: Trace, policies: Sequence[ExitPolicy], folder: Path | str, *, options: ReplayOptions | None = None
+) -> list[Path]:
+    """Calibrate policies on all prompts of a trace and write one file for each of them and target."""
+    written = []
+    for policy, target, ready in calibrate(traced, policies, options or ReplayOptions()):
+        parts = (policy.name, policy.schedule.text, target.procedure, target.risk, f"{target.eps:g}")
+        file = Path(folder) / ("_".join(part.replace(",", "-") for part in parts) + ".json")
+        write_policy(file, ready)
+        written.append(file)
+    return written
+
+
+def trace_folder(path: Path) -> Path:
+    """The trace in the folder of a run, or the folder itself."""
+    return path / "trace" if is_trace_folder(path / "trace") else path
+
+
 def read_result(path: Path, *, seed: int | None = None, skip_corrupt: bool = False) -> Result:
     """Read a result to report on: the folder of a run, a trace folder (scored here), or a saved score.
 
@@ -127,7 +189,7 @@ def read_result(path: Path, *, seed: int | None = None, skip_corrupt: bool = Fal
             return Result(card=ScoreCard.from_json(json.loads(path.read_text(encoding="utf-8"))), trace=None)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ReportError(f"{path} is no JSON ({error}); give the score.json of a run, or its folder") from error
-    folder = path / "trace" if is_trace_folder(path / "trace") else path
+    folder = trace_folder(path)
     if not is_trace_folder(folder):
         raise ReportError(f"{path} holds no result; give the folder of 'exitbench run' or 'exitbench trace'")
     traced = read_trace(folder, skip_corrupt=skip_corrupt)

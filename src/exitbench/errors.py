@@ -6,6 +6,7 @@ it and exits with 2. Broken invariants of our own are `assert`s, not these.
 
 __all__ = [
     "CorruptTraceError",
+    "CostError",
     "ExitbenchError",
     "ModelError",
     "OutOfMemoryError",
@@ -43,6 +44,10 @@ class TraceError(ExitbenchError):
 
 class CorruptTraceError(TraceError):
     """A part file of a trace that cannot be read."""
+
+
+class CostError(ExitbenchError):
+    """A cost that cannot be reckoned, since a count or a measured time is missing."""
 
 
 class OutOfMemoryError(ExitbenchError):

@@ -116,7 +116,7 @@ class ReplayGroup:
     def options(self, *, trace_seed: int) -> "ReplayOptions":
         """The same as checked options of a replay."""
         from exitbench.replay.assemble import ReplayOptions
-        from exitbench.replay.profiles import find_profile
+        from exitbench.replay.profiles import load_profile
         from exitbench.replay.targets import targets
 
         return ReplayOptions(
@@ -128,7 +128,7 @@ class ReplayGroup:
             ),
             batch=self.batch,
             context=self.context,
-            profile=None if self.profile is None else find_profile(self.profile),
+            profile=None if self.profile is None else load_profile(self.profile),
             seed=trace_seed if self.seed is None else self.seed,
         )
 

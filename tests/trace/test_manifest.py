@@ -6,6 +6,7 @@ import pydantic
 import pytest
 
 from exitbench.models.catalogue import ModelFacts, catalogue
+from exitbench.models.shape import COMPLETION_FIELDS
 from exitbench.trace.manifest import SCHEMA_VERSION, Manifest
 
 
@@ -39,6 +40,20 @@ def test_manifest_older_than_facts(manifest):
     assert read.facts == ModelFacts()
     assert set(read.facts.model_dump(exclude={"unverified"}).values()) == {None}
     assert read.identity() == manifest.identity()
+
+
+def test_manifest_older_than_state_completion(manifest):
+    """Traces made before it was counted what skipping a block costs: unreadable, foreign when resumed, or costing 0."""
+    counted = manifest.model_dump(mode="json")
+    for block in counted["shape"]["blocks"]:
+        block["completion_flops"] = 7
+    old = manifest.model_dump(mode="json")
+    for block in old["shape"]["blocks"]:
+        for name in COMPLETION_FIELDS:
+            del block[name]
+    read = Manifest.model_validate(old)
+    assert read.shape.blocks[0].completion_flops is None
+    assert read.identity() == Manifest.model_validate(counted).identity()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """What each block is and costs, found by watching the model run; see `shape` for what is counted.
 
-Three observations: a pass over the probe, for the weights that a token goes through and which part of the model each
+Four observations: a pass over the probe, for the weights that a token goes through and which part of the model each
 parameter belongs to; two tokens decoded with the cache, one after the other, for what a position more costs and what
-state is kept; and every block run alone, for how it mixes tokens.
+state is kept; one more with gradients, for what that state depends on (`completion`); and every block run alone, for
+how it mixes tokens.
 """
 
 import re
@@ -16,6 +17,7 @@ import torch
 
 from exitbench.errors import ValidationError
 from exitbench.models.adapter import ModelAdapter
+from exitbench.models.completion import Completion, watch_completion
 from exitbench.models.discover import probe_ids
 from exitbench.models.mixing import Mixing, mixing_of, window_of
 from exitbench.models.products import Products
@@ -83,14 +85,15 @@ def model_shape(adapter: ModelAdapter) -> ModelShape:
     with torch.no_grad(), products.watching(), _phases(adapter, products):
         model(input_ids=ids, use_cache=False)
     decoding = _watch_decoding(adapter)
+    completions = watch_completion(adapter, products, [decoding.state_change(i) for i in range(num_blocks)])
     with torch.no_grad():
         probe = adapter.record(ids)
         blocks = tuple(
-            _block_shape(adapter, i, products, ids.numel(), decoding, mixing_of(adapter, i, probe))
+            _block_shape(adapter, i, products, ids.numel(), decoding, mixing_of(adapter, i, probe), completions[i])
             for i in range(num_blocks)
         )
     weights = [block.product_weights for block in blocks]
-    head = products.weights[_AFTER]
+    after = products.weights[_AFTER]
     head_path = f"{adapter.paths.head}.weight"
     return ModelShape(
         hidden_size=adapter.hidden_size,
@@ -99,7 +102,8 @@ def model_shape(adapter: ModelAdapter) -> ModelShape:
         parameters=_count_parameters(adapter, products),
         blocks=blocks,
         block_costs=tuple(w / sum(weights) for w in weights),
-        head_weights=round(sum(head.values()) / ids.numel()) or model.get_parameter(head_path).numel(),
+        head_weights=round(sum(after.values()) / ids.numel()) or model.get_parameter(head_path).numel(),
+        head_weight_bytes=sum(p.nbytes for name, p in model.named_parameters() if name in after) or None,
         rotary=rotary_bases(model),
     )
 
@@ -175,7 +179,13 @@ def _decode_flops(decoding: _Decoding, index: int, experts_weights: Counter[str]
 
 
 def _block_shape(
-    adapter: ModelAdapter, index: int, products: Products, num_tokens: int, decoding: _Decoding, mixing: Mixing
+    adapter: ModelAdapter,
+    index: int,
+    products: Products,
+    num_tokens: int,
+    decoding: _Decoding,
+    mixing: Mixing,
+    completion: Completion,
 ) -> BlockShape:
     path, multiply_adds = adapter.paths.blocks[index], products.weights[index]
     parameters = {products.name_of(p): p for p in adapter.blocks[index].parameters()}
@@ -210,7 +220,40 @@ def _block_shape(
         weight_bytes=round(sum(active[name] * p.nbytes / max(p.numel(), 1) for name, p in parameters.items())),
         state_bytes=state.changed_bytes,
         state_bytes_per_position=state.grown_bytes,
+        **_completion_costs(completion, parameters, used, state, slope if has_cache else None),
     )
+
+
+def _completion_costs(
+    completion: Completion,
+    parameters: Mapping[str, torch.nn.Parameter],
+    used: Mapping[str, float],
+    state: StateChange,
+    flops_per_position: int | None,
+) -> dict[str, Any]:
+    """What it takes to give a skipped block its state, as fields of `BlockShape`.
+
+    Args:
+        completion: what the state depends on.
+        parameters: of the block.
+        used: multiply-adds a token with each of them, as a share of its elements.
+        state: what the block writes for a token.
+        flops_per_position: of the block's attention; None without a cache.
+    """
+    if flops_per_position is None:
+        return {"completion_reason": "the model has no cache"}
+    if completion.reason is not None:
+        return {"completion_reason": completion.reason}
+    elements = {
+        name: completion.mean_elements[name] if 0 < used[name] < 1 else count
+        for name, count in completion.elements.items()
+    }
+    multiply_adds = sum(n * max(1.0, used[name]) for name, n in elements.items() if used[name] > 0)
+    return {
+        "completion_flops": 2 * round(multiply_adds) + _STATE_FLOPS * state.changed_elements,
+        "completion_flops_per_position": round(flops_per_position * completion.context_share),
+        "completion_weight_bytes": round(sum(n * parameters[name].element_size() for name, n in elements.items())),
+    }
 
 
 def _experts(

@@ -4,10 +4,19 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["BlockShape", "Experts", "MixerKind", "ModelKind", "ModelShape", "ParameterCount"]
+__all__ = ["COMPLETION_FIELDS", "BlockShape", "Experts", "MixerKind", "ModelKind", "ModelShape", "ParameterCount"]
 
 ModelKind = Literal["dense", "moe", "ssm", "hybrid"]
 MixerKind = Literal["full attention", "sliding attention", "linear attention", "SSM", "convolution"]
+
+
+COMPLETION_FIELDS = (
+    "completion_flops",
+    "completion_flops_per_position",
+    "completion_weight_bytes",
+    "completion_reason",
+)
+"""Fields of a block on what it costs when it is skipped; traces older than they are read as None."""
 
 
 class _Frozen(BaseModel):
@@ -49,6 +58,16 @@ class BlockShape(_Frozen):
     """Bytes of the state that does not grow with the context, read and written for each decoded token."""
     state_bytes_per_position: int
     """Bytes of the state that each position adds, until the window is full: keys and values."""
+    completion_flops: int | None = None
+    """FLOPs to give this block, when a token skips it, the state that later tokens need: products with the weights that
+    state depends on, and its update. 0 for a block that keeps none; None where it could not be observed, as in traces
+    older than this field."""
+    completion_flops_per_position: int | None = None
+    """The same for each position attended to: 0 unless attention feeds another state of the same block."""
+    completion_weight_bytes: int | None = None
+    """Bytes of the parameters that state depends on."""
+    completion_reason: str | None = None
+    """Why the three above are None."""
 
     @property
     def kind(self) -> str:
@@ -99,6 +118,8 @@ class ModelShape(_Frozen):
     """c_1 .. c_L: each block's share of all blocks' active matrix-product weights; sums to 1."""
     head_weights: int
     """Matrix-product weights of one readout."""
+    head_weight_bytes: int | None = None
+    """Bytes of them; None in traces older than this field."""
     rotary: dict[str, float | None] = Field(default_factory=dict)
     """Rotary base per buffer in force; None where the frequencies are no plain power; empty without rotary."""
 
@@ -106,6 +127,14 @@ class ModelShape(_Frozen):
     def num_blocks(self) -> int:
         """L, the number of blocks that really run."""
         return len(self.blocks)
+
+    @property
+    def head_bytes(self) -> float:
+        """Bytes read for one readout; of an old trace, with as many bytes a number as its blocks have."""
+        if self.head_weight_bytes is not None:
+            return float(self.head_weight_bytes)
+        active = sum(block.active_parameters for block in self.blocks)
+        return self.head_weights * sum(block.weight_bytes for block in self.blocks) / active
 
     @property
     def kind(self) -> ModelKind | None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
-__all__ = ["Snapshot", "StateChange", "snapshot"]
+__all__ = ["Snapshot", "StateChange", "held_tensors", "snapshot"]
 
 _MAX_NESTING = 6
 Snapshot = dict[tuple[Any, ...], torch.Tensor]
@@ -55,7 +55,12 @@ def _box(differs: torch.Tensor) -> int:
 
 def snapshot(*holders: Any) -> Snapshot:
     """Copies of all floating tensors that are held by `holders`: containers, caches, modules."""
-    return {way: tensor.clone() for way, tensor in _tensors(holders, (), set())}
+    return {way: tensor.clone() for way, tensor in held_tensors(holders)}
+
+
+def held_tensors(holder: Any) -> Iterator[tuple[tuple[Any, ...], torch.Tensor]]:
+    """(way, tensor) of every floating tensor that `holder` leads to; the tensors themselves, no copies."""
+    return _tensors(holder, (), set())
 
 
 def _tensors(value: Any, way: tuple[Any, ...], seen: set[int]) -> Iterator[tuple[tuple[Any, ...], torch.Tensor]]:

@@ -16,20 +16,20 @@ from exitbench.replay.frontier import frontier
 from exitbench.replay.hold import Bench, Held, best, hold
 from exitbench.replay.look import require_same_model
 from exitbench.replay.points import operating_points
+from exitbench.replay.profiles import Profile
 from exitbench.replay.result import PolicyFrontier, Replay
 from exitbench.replay.speculation import project
 from exitbench.replay.targets import Target, targets
-from exitbench.stats.certify import DELTA
-from exitbench.replay.times import Profile
 from exitbench.stats.answers import task_metric
 from exitbench.stats.bootstrap import LEVEL, MIN_PROMPTS, Estimate
+from exitbench.stats.certify import DELTA
 from exitbench.stats.material import Outcomes, certain, gather
 from exitbench.stats.reasoned import with_reasons
 from exitbench.trace.decided import first_match_depths
 from exitbench.trace.decision import Depths
 from exitbench.trace.table import Trace
 
-__all__ = ["DRAWS", "TARGETS", "ReplayOptions", "replay", "zoo"]
+__all__ = ["DRAWS", "SCHEDULES", "TARGETS", "ReplayOptions", "at_schedules", "bench_of", "replay", "zoo"]
 
 DRAWS = 2000
 TARGETS = targets(eps=(0.01, 0.05), procedures=("bootstrap", "fixed-sequence"), risk="token", delta=DELTA)
@@ -55,16 +55,19 @@ class ReplayOptions:
 def zoo(trace: Trace, schedules: Sequence[str] = SCHEDULES) -> list[ExitPolicy]:
     """Every registered policy that can be replayed on a trace, at each of the probe schedules.
 
-    Left out are policies that look at optional signals the trace does not have. Policies that look at no signal have
-    nothing to probe with, and come once.
+    Left out are policies that look at optional signals the trace does not have.
     """
     policies: list[ExitPolicy] = []
     for name in POLICIES:
         policy = POLICIES.get(name)
         if all(signal in trace.signals for signal in policy.signals):
-            texts = schedules if policy.signals else SCHEDULES[:1]
-            policies += [policy(schedule=Schedule.parse(text)) for text in texts]
+            policies += at_schedules(policy, schedules)
     return policies
+
+
+def at_schedules(policy: type[ExitPolicy], schedules: Sequence[str]) -> list[ExitPolicy]:
+    """A policy at each of the probe schedules; once at every depth if it looks at no signal and so has no probes."""
+    return [policy(schedule=Schedule.parse(text)) for text in (schedules if policy.signals else SCHEDULES[:1])]
 
 
 def replay(
@@ -89,28 +92,18 @@ def replay(
             model.
     """
     options = options or ReplayOptions()
-    _require_replayable(trace)
     compared = list(zoo(trace) if policies is None else policies)
     if TopProbability() not in compared:
         compared.insert(0, TopProbability())
     for policy in compared:
         require_same_model(trace, policy)
-    bootstrap_seed, fold_seed = np.random.SeedSequence(options.seed).spawn(2)
-    material = gather(trace, draws=options.draws, seed=bootstrap_seed, level=LEVEL, pooled=False)
-    bench = Bench(
-        material=material,
-        folds=Folds(material.prompts, draws=options.draws, seed=fold_seed),
-        costs=CostColumns(trace, batch=options.batch, context=options.context, profile=options.profile),
-        targets=options.targets,
-        num_policies=len(compared),
-        metric=task_metric(trace) if any(target.risk == "task" for target in options.targets) else None,
-    )
+    bench = bench_of(trace, compared, options)
     held, frontiers = [], []
     with progress.bar(f"Replaying {trace.manifest.model.name}", len(compared)) as advance:
         for policy in compared:
             held.append(hold(bench, policy))
             if not policy.learns:
-                curves = frontier(material, policy)
+                curves = frontier(bench.material, policy)
                 frontiers.append(PolicyFrontier(policy=policy.name, probes=policy.schedule.text, frontier=curves))
             advance(1)
     plain = held[compared.index(TopProbability())]
@@ -118,12 +111,27 @@ def replay(
     return _result(trace, bench, held, plain, frontiers, options, command)
 
 
-def _require_replayable(trace: Trace) -> None:
+def bench_of(trace: Trace, policies: Sequence[ExitPolicy], options: ReplayOptions) -> Bench:
+    """What policies of a trace share when they are compared.
+
+    Raises:
+        TraceError: a fast trace, or fewer than 10 prompts.
+    """
     if trace.manifest.settings.recorded != "signals":
         raise TraceError("the trace was made with --fast and holds no signals to replay; trace again without it")
     prompts = len(np.unique(trace.sample_index))
     if prompts < MIN_PROMPTS:
         raise TraceError(f"cross-fitting needs at least {MIN_PROMPTS} prompts, the trace has {prompts}; trace more")
+    bootstrap_seed, fold_seed = np.random.SeedSequence(options.seed).spawn(2)
+    material = gather(trace, draws=options.draws, seed=bootstrap_seed, level=LEVEL, pooled=False)
+    return Bench(
+        material=material,
+        folds=Folds(material.prompts, draws=options.draws, seed=fold_seed),
+        costs=CostColumns(trace, batch=options.batch, context=options.context, profile=options.profile),
+        targets=options.targets,
+        num_policies=len(policies),
+        metric=task_metric(trace) if any(target.risk == "task" for target in options.targets) else None,
+    )
 
 
 def _result(

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from exitbench.errors import CostError
 from exitbench.policies.policy import ExitPolicy
 from exitbench.replay.cost import ProbeCost, State, Unit, block_work, exit_costs, readout_work
-from exitbench.replay.times import Profile, chunk_factor, exit_times
+from exitbench.replay.profiles import Profile
+from exitbench.replay.times import chunk_factor, exit_times
 from exitbench.trace.decided import remaining_costs
 from exitbench.trace.table import Trace
 
@@ -37,6 +38,7 @@ class CostColumns:
     def __init__(self, trace: Trace, *, batch: int, context: int, profile: Profile | None) -> None:
         self._shape = trace.manifest.shape
         self._batch, self._context, self._profile = batch, context, profile
+        self._dtype = trace.manifest.settings.dtype
         self._translated = trace.manifest.settings.readout != "logit"
         self._rho = remaining_costs(self._shape.block_costs)
         self.reasons: dict[str, str] = {}
@@ -84,15 +86,17 @@ class CostColumns:
         up_to = np.concatenate([[0.0], np.cumsum(work)]) / sum(work)
         drafting: dict[str, Any] = {"up_to": up_to, "readout": readout / sum(work)}
         if self._profile is not None:
-            drafting["chunk_factor"] = partial(chunk_factor, self._shape, self._profile, context=self._context)
+            drafting["chunk_factor"] = partial(
+                chunk_factor, self._shape, self._profile, dtype=self._dtype, context=self._context
+            )
         return drafting
 
     def _net(self, column: str, probe: ProbeCost, probes: list[int]) -> Floats:
-        at: dict[str, Any] = {"batch": self._batch, "context": self._context, "probe": probe, "probes": probes}
+        at: Any = {"batch": self._batch, "context": self._context, "probe": probe, "probes": probes}
         if column == "time_deferred":
             if self._profile is None:
                 raise CostError("no profile was given; name one with --profile")
-            return 1 - exit_times(self._shape, self._profile, state="deferred", **at)
+            return 1.0 - exit_times(self._shape, self._profile, dtype=self._dtype, state="deferred", **at)
         unit: Unit = "flops" if column == "flops_copy" else "bytes"
         state: State = "copy" if column == "flops_copy" else "deferred"
-        return 1 - exit_costs(self._shape, state=state, unit=unit, **at)
+        return 1.0 - exit_costs(self._shape, state=state, unit=unit, **at)

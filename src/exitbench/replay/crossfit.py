@@ -39,6 +39,7 @@ __all__ = [
     "Rule",
     "best_of",
     "bootstrap_rule",
+    "calibrated_on_all",
     "cross_fit",
     "deal_folds",
     "loosest_threshold",
@@ -122,6 +123,10 @@ class Folds:
         """
         return self._learning if learns else self._plain
 
+    def whole(self, *, learns: bool) -> Part:
+        """All prompts as calibration prompts, but for one fold that goes to fitting where something is to be fitted."""
+        return self._part(NUM_FOLDS, (self.fold == 0) & learns)
+
     def _part(self, fold: int, fit: NDArray[np.bool_]) -> Part:
         held_out = self.fold == fold
         calibrate = ~(held_out | fit)
@@ -195,6 +200,27 @@ def cross_fit(
         by_fold.append([_held_out(material, replayed, part, index) for index in chosen])
     rows = np.concatenate([np.flatnonzero(folds.fold[material.prompts.row_prompt] == f) for f in range(NUM_FOLDS)])
     return [_pooled(of_target, np.argsort(rows)) for of_target in zip(*by_fold, strict=True)]
+
+
+def calibrated_on_all(
+    material: Material, policy: ExitPolicy, folds: Folds, *, rule: Rule, columns: Columns, probe_cost: float
+) -> list[ExitPolicy]:
+    """Return the policy with the threshold that all prompts together choose, for each target of the rule.
+
+    Args:
+        material: as for `cross_fit`, as are the others.
+        policy: uncalibrated.
+        folds: of the trace's prompts.
+        rule: how thresholds are chosen.
+        columns: what a token counts.
+        probe_cost: of one failed probe.
+    """
+    part = folds.whole(learns=policy.learns)
+    ready = _fitted(material, policy, part, probe_cost) if policy.learns else policy
+    replayed = _replayed(material, ready, columns)
+    chosen = rule(replayed.totals.of(part.calibrate), part)
+    thresholds = [None if index is None else float(replayed.grid[index]) for index in chosen]
+    return [ready.model_copy(update={"threshold": threshold}) for threshold in thresholds]
 
 
 @dataclass(frozen=True, kw_only=True)

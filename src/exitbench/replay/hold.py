@@ -10,11 +10,11 @@ import numpy as np
 
 from exitbench.policies.policy import ExitPolicy, Floats
 from exitbench.replay.columns import COLUMNS, CostColumns
-from exitbench.replay.crossfit import CrossFit, Folds, best_of, cross_fit
+from exitbench.replay.crossfit import CrossFit, Folds, best_of, calibrated_on_all, cross_fit
 from exitbench.replay.targets import Target, missing_prompts, rule_for
 from exitbench.stats.material import Material
 
-__all__ = ["Bench", "Held", "best", "hold"]
+__all__ = ["Bench", "Held", "best", "hold", "ready"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,23 @@ def hold(bench: Bench, policy: ExitPolicy) -> Held:
     return Held(
         name=policy.name, probes=policy.schedule.text, outcomes=outcomes[:shown], as_one_of_many=outcomes[shown:]
     )
+
+
+def ready(bench: Bench, policy: ExitPolicy) -> list[ExitPolicy | None]:
+    """The policy as calibrated on all prompts for each target; None where there are too few prompts for it."""
+    fits = [not _why_not(bench, policy, target) for target in bench.targets]
+    possible = [target for target, fit in zip(bench.targets, fits, strict=True) if fit]
+    calibrated = iter(
+        calibrated_on_all(
+            bench.material,
+            policy,
+            bench.folds,
+            rule=rule_for(possible, metric=bench.metric),
+            columns=bench.costs.of,
+            probe_cost=bench.costs.probe_as_blocks(policy),
+        )
+    )
+    return [next(calibrated) if fit else None for fit in fits]
 
 
 def _why_not(bench: Bench, policy: ExitPolicy, target: Target) -> str:

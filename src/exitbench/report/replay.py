@@ -10,10 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from exitbench.report.figures import percent
-from exitbench.report.text import plain
 from exitbench.replay.points import OperatingPoint
 from exitbench.replay.result import Replay
+from exitbench.report.figures import percent
+from exitbench.report.text import plain
 from exitbench.stats.figure import Figure
 
 __all__ = ["held_to", "point_cells", "replay_csv", "replay_headings", "replay_tables"]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from exitbench.models.catalogue import ModelFacts
-from exitbench.models.shape import ModelShape
+from exitbench.models.shape import COMPLETION_FIELDS, ModelShape
 
 __all__ = ["SCHEMA_VERSION", "Manifest", "ModelIdentity", "Order", "Settings", "WorkloadIdentity"]
 
@@ -95,5 +95,15 @@ class Manifest(_Frozen):
     """ISO 8601, UTC."""
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the recorded numbers, as plain JSON values."""
-        return self.model_dump(mode="json", exclude={"facts", "environment", "command", "created"})
+        """Everything that decides the recorded numbers, as plain JSON values.
+
+        What a skipped block or a readout would cost is counted on the same weights and decides none of them; traces
+        older than those counts stay what they were.
+        """
+        return self.model_dump(
+            mode="json",
+            exclude={
+                **dict.fromkeys(("facts", "environment", "command", "created"), True),
+                "shape": {"blocks": {"__all__": set(COMPLETION_FIELDS)}, "head_weight_bytes": True},
+            },
+        )
