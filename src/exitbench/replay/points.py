@@ -41,6 +41,8 @@ class OperatingPoint(Reasoned):
     """Chance of a wrong promise."""
     thresholds: list[float | None] | None
     """One for each fold; None in it: nothing qualified, so no token leaves early."""
+    probe_depths: list[list[int]] | None
+    """Where each fold looked: what a schedule that learns has learned."""
     saved_blocks: Figure | None
     """Share of the blocks' work skipped."""
     disagreement: Figure | None
@@ -122,6 +124,10 @@ def _measured(bench: Bench, outcome: CrossFit, oracle: Estimate) -> Outcomes:
         for name, column in _NET.items()
     }
     return net | {
+        "probe_depths": [
+            policy.schedule.at(material.trace.num_blocks).tolist() if policy.signals else []
+            for policy in outcome.policies
+        ],
         "thresholds": [policy.threshold for policy in outcome.policies],
         "saved_blocks": savings.figure(),
         "disagreement": material.figure(wrong),
@@ -136,7 +142,15 @@ def _measured(bench: Bench, outcome: CrossFit, oracle: Estimate) -> Outcomes:
 
 _NET = {f"net_{column}": column for column in COLUMNS[1:]}
 _MEASURED = (
-    *("thresholds", "saved_blocks", "disagreement", "answers_changed", "detectability", "exit_depth_mean"),
+    *(
+        "thresholds",
+        "probe_depths",
+        "saved_blocks",
+        "disagreement",
+        "answers_changed",
+        "detectability",
+        "exit_depth_mean",
+    ),
     *_NET,
     *("over_plain", "over_plain_p", "batch"),
 )

@@ -2,12 +2,14 @@
 
 A model may draft with its own first d blocks and the readout, k tokens in a row, and then verify them with the other
 blocks in one chunk: what it says stays exactly what it would have said. A round accepts the run of drafts that agree,
-at most k, and yields one token more. With C_d the share of the blocks' cost up to d, h one readout in the same
-unit, and v the cost of a chunk of k + 1 tokens relative to that of one token, a round costs
+at most k, and yields one token more. For that one the last draft goes through the first d blocks as well, and then all
+k + 1 tokens through the others. With C_d the share of the blocks' cost up to d, h one readout in the same unit, and v
+the cost of a chunk of k + 1 tokens relative to that of one token, a round costs
 
-    k (C_d + h) + v (1 - C_d) + h,
+    k (C_d + h) + C_d + v (1 - C_d) + h,
 
-and a token without speculation 1 + h. Agreement comes in runs, so the acceptance of a whole draft is no power of the
+and a token without speculation 1 + h. (So drafts by nearly all blocks gain nothing, as they must not: without the C_d
+in the middle, k + 1 tokens of the whole model would seem to cost k.) Agreement comes in runs, so the acceptance of a whole draft is no power of the
 share of tokens that agree: the rounds of every answer are replayed one after the other.
 
 The best (d, k) is chosen on four folds of the prompts and measured on the fifth, as thresholds are; where no draft pays
@@ -98,7 +100,7 @@ def project(
     plain = (1 + readout) * tokens
     drafting = np.empty((len(tokens), len(depths), len(lengths)))
     for m, length in enumerate(lengths):
-        of_drafts = length * (up_to[depths] + readout)
+        of_drafts = (length + 1) * up_to[depths] + length * readout
         of_check = chunk_factor(length + 1) * (1 - up_to[depths]) + readout
         rounds = prompts.sums(count_rounds(trace, material.agrees[:, depths], length))
         drafting[..., m] = rounds * (of_drafts + of_check)
