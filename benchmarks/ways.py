@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from common import five_signals
 from exitbench.models.load import LoadedModel
-from exitbench.signals import SIGNALS, compute_signals
+from exitbench.signals import compute_signals
 from exitbench.signals.lazy import LazyDecisions
+from exitbench.signals.registry import recorded_names
 
 __all__ = ["WAYS", "Run", "Seen", "Way"]
 
@@ -222,7 +223,7 @@ WAYS = {
             package="tuned-lens",
             note="its arrays are NumPy's, which have no bfloat16, so the weights are cast to float32",
         ),
-        Way(name="exitbench, full", prepare=_full, sees=f"{len(list(SIGNALS))} signals"),
+        Way(name="exitbench, full", prepare=_full, sees=f"{len(recorded_names())} signals"),
         Way(name="exitbench, lazy", prepare=_lazy, sees="decision depth"),
     )
 }

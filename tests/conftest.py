@@ -116,8 +116,9 @@ def build_manifest(
 
 
 def plausible_signals(top1_id: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
-    """Every signal, consistent with `top1_id` (N, L + 1) where it must be and plausible elsewhere."""
+    """Every signal, optional or not, consistent with `top1_id` (N, L + 1) where it must be and plausible elsewhere."""
     rng = np.random.default_rng(seed)
+    rng_prev = np.random.default_rng([seed, 1])  # of its own, so that the others stay what they were
     num_rows, num_depths = top1_id.shape
     shape, depth = top1_id.shape, np.arange(num_depths) / (num_depths - 1)
     agrees = top1_id == top1_id[:, -1:]
@@ -130,6 +131,7 @@ def plausible_signals(top1_id: np.ndarray, *, seed: int = 0) -> dict[str, np.nda
         "margin": prob * 0.7,
         "entropy": 6 * (1 - depth) + 0.5 * rng.random(shape),
         "kl_final": 3 * tv_final,
+        "kl_prev": np.where(depth == 0, np.nan, 2 * (1 - depth) * rng_prev.random(shape)),
         "tv_final": tv_final,
         "final_logprob": final_logprob,
         "target_logprob": final_logprob - 0.05 * rng.random((num_rows, 1)),

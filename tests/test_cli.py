@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -22,13 +23,14 @@ from exitbench import __version__, cli
 from exitbench.cli import app, main
 from exitbench.models.toy import byte_tokenizer, save_toy
 from exitbench.trace.record import Recorder
+from exitbench.trace.store import read_trace
 from exitbench.trace.table import Failure, SampleInfo
 
 NUM_PROMPTS = 12
 OPTIONS_OF_A_TRACE = {
     *("--workload", "--on", "--limit", "--max-new-tokens", "--chat-template", "--no-chat-template", "--dtype"),
     *("--device", "--max-memory", "--attention", "--readout", "--revision", "--trust-remote-code", "--out", "--seed"),
-    *("--fast", "--precision", "--memory", "--json", "--quiet"),
+    *("--fast", "--also", "--precision", "--memory", "--json", "--quiet"),
 }
 OPTIONS = {
     "run": OPTIONS_OF_A_TRACE,
@@ -163,6 +165,27 @@ def test_fast_and_full_do_not_mix(place, finished):
     outcome = exitbench(*run_arguments(place, "trace"), "--fast", "--out", finished / "trace")
     assert_refused(outcome, "settings.recorded (signals there, decisions now)", "another --out")
     assert contents(finished) == before
+
+
+def test_optional_signals_are_recorded_when_asked_for(place, tmp_path):
+    """An option that is dropped on its way to the trace, or a folder in which traces with and without it meet."""
+    asked = ("--limit", "3", "--also", "kl_prev", "--also", "kl_prev")
+    assert exitbench(*run_arguments(place, "trace"), *asked).code == 0
+    (folder,) = tmp_path.glob("exitbench-out/*/trace")
+    assert folder.parent.name == "toy-prompts-limit=3-max_new_tokens=6-also=kl_prev"
+    traced, plain = read_trace(folder), read_trace(place / "finished" / "trace")
+    assert traced.signals.keys() - plain.signals.keys() == {"kl_prev"}
+    assert traced.manifest.settings.also == ("kl_prev",)
+    assert np.isnan(traced.signals["kl_prev"][:, 0]).all()
+    assert (traced.signals["kl_prev"][:, 1:] >= 0).all()
+    refused = exitbench(*run_arguments(place, "trace"), "--limit", "3", "--out", folder)
+    assert_refused(refused, "settings.also (['kl_prev'] there, [] now)", "another --out")
+
+
+def test_list_says_which_signals_are_optional():
+    """An optional signal that nobody finds, or that everybody expects in every trace."""
+    rows = {row["name"]: row["recorded"] for row in json.loads(exitbench("list", "signals", "--json").out)}
+    assert (rows["entropy"], rows["kl_prev"]) == ("by default", "with --also")
 
 
 def test_run_again_resumes_and_changes_nothing(place, finished):
@@ -390,6 +413,9 @@ def test_python_m_exitbench():
         (("--revision", "main"), ("--revision 'main'", "not a hub id")),
         (("--workload", "minni"), ("unknown workload 'minni'", "did you mean 'mini'")),
         (("--workload", "missing.jsonl"), ("missing.jsonl",)),
+        (("--also", "kl_prv"), ("unknown signal 'kl_prv'", "did you mean 'kl_prev'")),
+        (("--also", "entropy"), ("--also names 'entropy', which every trace records", "kl_prev")),
+        (("--also", "kl_prev", "--fast"), ("--also kl_prev", "--fast records no signals")),
         (("--sead", "1"), ("--sead", "--seed")),
     ],
 )

@@ -44,6 +44,18 @@ def test_unknown_mode_is_refused():
         TraceOptions(on="answer")
 
 
+def test_names_of_signals_have_one_order():
+    """Two folders, and two identities, of one and the same measurement."""
+    assert TraceOptions(also=("b", "a", "b")).also == ("a", "b")
+    assert TraceOptions(also=("b", "a")) == TraceOptions(also=("a", "b"))
+
+
+def test_signals_of_a_trace_without_any_are_refused():
+    """A signal asked for that a fast trace leaves out without a word."""
+    with pytest.raises(ExitbenchError, match="--also kl_prev goes with a full trace, and --fast records no signals"):
+        TraceOptions(fast=True, also=("kl_prev",))
+
+
 def test_checked_again_when_changed():
     """A sweep that changes options past their checks."""
     options = TraceOptions()

@@ -60,4 +60,5 @@ def test_help_shows_each_option_in_place(app):
 def test_defaults_are_those_of_a_measurement():
     """The command line and the Python API with two ideas of what is measured if nothing is said."""
     assert TraceGroup().options() == TraceOptions()
+    assert TraceGroup(also=["kl_prev"]).options() == TraceOptions(also=("kl_prev",))
     assert TraceGroup(fast=True, limit=3).options() == TraceOptions(fast=True, limit=3)

@@ -155,6 +155,19 @@ def test_a_signal_of_another_package_gets_its_logits(monkeypatch):
 
 
 @no_kernels
+def test_a_comparison_with_the_depth_before_gets_its_logits(monkeypatch):
+    """An optional signal of our own that fails on a GPU, or one that keeps the kernels from all other traces."""
+    monkeypatch.setattr(compute, "_KERNELS_RUN_ON", (DEVICE,))
+    model, used = toy(), []
+    monkeypatch.setattr(fused, "fused_readout", lambda readout: used.append(readout))
+    divergence = signals_of(model, names=["kl_prev"])["kl_prev"]
+    assert not used
+    assert np.isfinite(divergence[:, 1:]).all()
+    signals_of(model)
+    assert used == [model.readout]
+
+
+@no_kernels
 @pytest.mark.parametrize(
     ("kernel", "name", "change"),
     [

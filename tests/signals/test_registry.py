@@ -7,7 +7,7 @@ from exitbench.errors import ExitbenchError, UnknownNameError
 from exitbench.registry import Registry
 from exitbench.signals import SIGNALS, compute_signals
 from exitbench.signals import registry as registry_module
-from exitbench.signals.registry import signal
+from exitbench.signals.registry import recorded_names, signal
 from readouts import Given
 
 
@@ -33,6 +33,7 @@ def test_decorated_function_is_registered_under_its_name(own_registry):
     entry = own_registry.get("spread")
     assert entry.compute is spread
     assert (entry.dtype, entry.unit, entry.low, entry.high, entry.confidence) == ("float32", "nats", 0, 5, -1)
+    assert (entry.needs_readout, entry.needs_previous, entry.recorded_by_default) == (True, False, True)
     assert entry.summary == "Largest minus mean logit."
 
 
@@ -67,3 +68,19 @@ def test_an_added_signal_is_recorded(monkeypatch):
     table = compute_signals(logits, torch.tensor([0]), Given(logits))
     assert table["num_positive"].tolist() == [[2, 1]]
     assert table["num_positive"].dtype == "int32"
+
+
+def test_what_a_trace_records():
+    """An optional signal in every trace, or a name taken without a check."""
+    assert "kl_prev" not in recorded_names()
+    assert set(recorded_names(["kl_prev"])) - set(recorded_names()) == {"kl_prev"}
+    with pytest.raises(ExitbenchError, match=r"'entropy', which every trace records, .* \(kl_prev\); leave it out"):
+        recorded_names(["entropy"])
+    with pytest.raises(UnknownNameError, match="unknown signal 'kl_prv'; did you mean 'kl_prev'"):
+        recorded_names(["kl_prv"])
+
+
+def test_which_signals_cost_a_policy_a_readout():
+    """A policy on hidden states alone that is charged for readouts, or one on predictions that is not."""
+    free = {name for name in SIGNALS if not SIGNALS.get(name).needs_readout}
+    assert free == {"hidden_cosine", "hidden_cosine_prev", "hidden_norm"}

@@ -56,6 +56,13 @@ def test_manifest_older_than_state_completion(manifest):
     assert read.identity() == Manifest.model_validate(counted).identity()
 
 
+def test_manifest_older_than_optional_signals(manifest):
+    """Traces made before signals could be asked for that are refused, or taken for other measurements."""
+    old = manifest.model_dump(mode="json")
+    del old["settings"]["also"]
+    assert Manifest.model_validate(old).identity() == manifest.identity()
+
+
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
@@ -64,6 +71,7 @@ def test_manifest_older_than_state_completion(manifest):
         ("model", "revision", "main"),
         ("workload", "sha256", "f" * 64),
         ("settings", "recorded", "decisions"),
+        ("settings", "also", ["kl_prev"]),
         ("settings", "dtype", "bfloat16"),
         ("settings", "output_dtype", "bfloat16"),
         ("settings", "attention", "eager"),

@@ -9,8 +9,8 @@ the cost of a chunk of k + 1 tokens relative to that of one token, a round costs
     k (C_d + h) + C_d + v (1 - C_d) + h,
 
 and a token without speculation 1 + h. (So drafts by nearly all blocks gain nothing, as they must not: without the C_d
-in the middle, k + 1 tokens of the whole model would seem to cost k.) Agreement comes in runs, so the acceptance of a whole draft is no power of the
-share of tokens that agree: the rounds of every answer are replayed one after the other.
+in the middle, k + 1 tokens of the whole model would seem to cost k.) Agreement comes in runs, so the acceptance of a
+whole draft is no power of the share of tokens that agree: the rounds of every answer are replayed one after the other.
 
 The best (d, k) is chosen on four folds of the prompts and measured on the fifth, as thresholds are; where no draft pays
 there, none is made, and the speedup is exactly 1.

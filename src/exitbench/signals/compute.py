@@ -153,11 +153,8 @@ def _views(
                 earlier = DepthView(logits_KTV[start - 1 : stop - 1], before, target, final=final)
                 if native:
                     known["kl_previous"] = native.divergences(logits_KTV[start - 1 : stop])
-            others: dict[str, Any] = {"final": final, "previous": earlier, "known": known}
-            yield (
-                depths,
-                DepthView(logits_KTV[start:stop], hidden_LTD[depths], target, previous_hidden=before, **others),
-            )
+            others: dict[str, Any] = {"previous_hidden": before, "final": final, "previous": earlier, "known": known}
+            yield depths, DepthView(logits_KTV[start:stop], hidden_LTD[depths], target, **others)
         high = first
 
 
