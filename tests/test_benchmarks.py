@@ -89,3 +89,17 @@ def test_gpu_readout_in_the_interpreter():
         assert max(shape["max_relative_error"].values()) < 1e-5
         assert shape["extra_bytes"]["pass_1"] is None
         assert shape["extra_bytes_reason"]
+
+
+def test_promises_are_counted_for_every_procedure():
+    """A row that is missing, or a naive choice that looks as good as a certificate."""
+    sizes = ("--repetitions", "50", "--prompts", "45", "--eps", "0.05", "--risks", "answer", "edge")
+    command = [sys.executable, str(BENCHMARKS / "certificate_coverage.py"), *sizes]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert {"repetitions", "delta", "num_thresholds", "environment"} <= result.keys()
+    kept = {(row["risk"], row["procedure"]): row["kept"] for row in result["rows"]}
+    procedures = ("fixed-sequence", "bonferroni", "conformal", "naive")
+    assert set(kept) == {(risk, procedure) for risk in ("answer", "edge") for procedure in procedures}
+    for risk in ("answer", "edge"):
+        assert kept[risk, "naive"] < 0.7 < 0.75 < kept[risk, "fixed-sequence"]

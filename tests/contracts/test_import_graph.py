@@ -34,7 +34,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # What may be read where no model is: scoring and reports.
 WITHOUT_TORCH = (
     *("exitbench", "exitbench.score", "exitbench.report", "exitbench.trace.store", "exitbench.options"),
-    *("exitbench.models.shape", "exitbench.models.catalogue"),
+    *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.stats.certify", "exitbench.stats.answers"),
 )
 
 
