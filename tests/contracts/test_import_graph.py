@@ -21,6 +21,7 @@ ORDER = (
     ("replay",),
     ("score",),
     ("decode",),
+    ("profiling",),
     ("study",),
     ("report",),
     ("api",),
@@ -34,7 +35,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # What may be read where no model is: scoring and reports.
 WITHOUT_TORCH = (
     *("exitbench", "exitbench.score", "exitbench.report", "exitbench.trace.store", "exitbench.options"),
-    *("exitbench.models.shape", "exitbench.models.catalogue"),
+    *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.replay.cost", "exitbench.replay.times"),
 )
 
 

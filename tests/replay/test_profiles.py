@@ -61,12 +61,12 @@ def test_parts_against_the_whole():
     [
         {"rows": (2, 1), "median_s": (1, 1), "q10_s": (1, 1), "q90_s": (1, 1)},
         {"rows": (1, 2), "median_s": (1,), "q10_s": (1,), "q90_s": (1,)},
-        {"rows": (1,), "median_s": (0,), "q10_s": (1,), "q90_s": (1,)},
+        {"rows": (1,), "median_s": (-1,), "q10_s": (1,), "q90_s": (1,)},
         {"rows": (), "median_s": (), "q10_s": (), "q90_s": ()},
     ],
 )
 def test_times_that_cannot_be(part):
-    """Rows without times, in disorder, or a time of zero."""
+    """Rows without times, in disorder, or a time below zero."""
     with pytest.raises(ValidationError):
         TimedPart(**part)
 
