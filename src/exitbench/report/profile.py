@@ -19,8 +19,8 @@ def profile_table(profile: MeasuredProfile) -> Table:
         box=box.SIMPLE_HEAD,
         title=Text(plain(profile.name)),
         caption=f"Median milliseconds of {profile.num_repeats} rounds (whole steps: 10th to 90th percentile), by "
-        f"tokens decoded at once at a context of {profile.context}. Completion: a product of the counted size for each block. "
-        "Accounted: blocks and readout over whole steps.",
+        f"tokens decoded at once at a context of {profile.context}. Completion: one product of the counted size a "
+        "block. Accounted: blocks and readout over whole steps.",
     )
     table.add_column("part")
     for count in rows:
