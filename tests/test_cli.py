@@ -22,6 +22,7 @@ from transformers import BertConfig, BertForMaskedLM
 from exitbench import __version__, cli
 from exitbench.cli import app, main
 from exitbench.models.toy import byte_tokenizer, save_toy
+from exitbench.replay.profiles import load_profile
 from exitbench.trace.record import Recorder
 from exitbench.trace.store import read_trace
 from exitbench.trace.table import Failure, SampleInfo
@@ -40,6 +41,10 @@ OPTIONS = {
     "check": {
         *("--all", "--dtype", "--device", "--max-memory", "--attention", "--revision", "--trust-remote-code"),
         *("--json", "--quiet"),
+    },
+    "profile": {
+        *("--context", "--batches", "--repeats", "--dtype", "--device", "--max-memory", "--attention", "--revision"),
+        *("--trust-remote-code", "--out", "--json", "--quiet"),
     },
     "list": {"--json"},
 }
@@ -327,6 +332,46 @@ def test_check_all_prints_the_matrix(monkeypatch):
     assert "1 of 2 types pass" in exitbench("check", "--all", "--quiet").out
     monkeypatch.setattr("exitbench.matrix.UNSUPPORTED", {})
     assert exitbench("check", "--all", "--quiet").code == 1
+
+
+QUICK_PROFILE = ("--context", "9", "--batches", "1,2", "--repeats", "1", "--quiet")
+
+
+def test_profile_leaves_a_file_that_projects(place, tmp_path):
+    """A profile printed and not kept, or kept as something else than what is printed."""
+    file = tmp_path / "profile.json"
+    outcome = exitbench("profile", place / "toy", *QUICK_PROFILE, "--out", file, "--json")
+    assert outcome.code == 0, outcome
+    printed = json.loads(outcome.out)
+    assert printed == json.loads(file.read_text())
+    assert printed["source"].startswith("exitbench profile ")
+    assert load_profile(str(file)).context == 9
+
+
+def test_profile_names_its_file(place, tmp_path, monkeypatch):
+    """A profile that nobody finds."""
+    monkeypatch.chdir(tmp_path)
+    outcome = exitbench("profile", place / "toy", *QUICK_PROFILE)
+    assert (tmp_path / "exitbench-out" / "profile-toy.json").is_file()
+    assert "4 blocks" in outcome.out
+    assert "exitbench-out/profile-toy.json" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--batches", "1,two"), "--batches is '1,two', expected whole numbers with commas between"),
+        (("--batches", "4,2"), "--batches is '4,2', expected rising numbers from 1"),
+        (("--context", "1"), "--context is 1, expected at least 2"),
+        (("--repeats", "0"), "--repeats is 0"),
+        (("--context", "5000"), "toy knows 2048"),
+    ],
+)
+def test_profile_of_what_cannot_be_timed(place, tmp_path, options, word):
+    """A traceback after minutes of loading, or a file without times."""
+    file = tmp_path / "profile.json"
+    assert_refused(exitbench("profile", place / "toy", *options, "--quiet", "--out", file), word)
+    assert not file.exists()
 
 
 def test_check_shows_the_anatomy(place):

@@ -21,10 +21,12 @@ from exitbench.errors import ReportError
 from exitbench.files import write_json, write_text
 from exitbench.models.load import LoadedModel, load
 from exitbench.policies import POLICIES, ExitPolicy, read_policy, write_policy
+from exitbench.profiling import ProfileOptions, measure_profile
 from exitbench.progress import SILENT, Progressor
 from exitbench.replay.assemble import SCHEDULES, ReplayOptions, at_schedules, zoo
 from exitbench.replay.assemble import replay as replay_trace
 from exitbench.replay.calibrate import calibrate
+from exitbench.replay.profiles import MeasuredProfile, write_profile
 from exitbench.replay.result import Replay
 from exitbench.report import Result, markdown_card, write_report
 from exitbench.score import ScoreCard
@@ -38,6 +40,8 @@ from exitbench.workloads import Workload, load_workload
 __all__ = [
     "ExitPolicy",
     "LoadedModel",
+    "MeasuredProfile",
+    "ProfileOptions",
     "Replay",
     "ReplayOptions",
     "Run",
@@ -48,6 +52,7 @@ __all__ = [
     "load",
     "load_workload",
     "policies_named",
+    "profile",
     "read_trace",
     "replay",
     "report",
@@ -76,7 +81,7 @@ def default_folder(model: LoadedModel, workload: Workload, options: TraceOptions
     changed = [f"{f.name}={_text(value)}" for f in deciding if (value := getattr(options, f.name)) != f.default]
     looks = [] if options.precision is None else ["looks"]  # a finer precision goes on in the same folder
     parts = [model.source.name, workload.name, *looks, *changed]
-    return Path("exitbench-out") / "-".join(re.sub(r"[^\w.=-]+", "_", part).strip(".") for part in parts)
+    return Path("exitbench-out") / "-".join(map(_file_name, parts))
 
 
 def _text(value: object) -> str:
@@ -233,3 +238,36 @@ def run(
     write_text(folder / "card.md", markdown_card(card))
     page = write_report([Result(card=card, trace=traced)], folder / "report.html")
     return Run(folder=folder, trace=traced, card=card, report=page)
+
+
+def profile(
+    model: LoadedModel | str,
+    *,
+    out: Path | str | None = None,
+    options: ProfileOptions | None = None,
+    command: str = "",
+    progress: Progressor = SILENT,
+) -> MeasuredProfile:
+    """Time a model's blocks, readout and state completion on this machine, and write the profile as JSON.
+
+    Args:
+        model: loaded, or what `load` takes.
+        out: the file; `default_profile_file` if left out.
+        options: what is timed.
+        command: recorded as what measured it.
+        progress: where to show bars.
+    """
+    options = options or ProfileOptions()
+    loaded = load(model, progress=progress) if isinstance(model, str) else model
+    measured = measure_profile(loaded, options=options, command=command, progress=progress)
+    write_profile(measured, Path(out) if out is not None else default_profile_file(loaded))
+    return measured
+
+
+def default_profile_file(model: LoadedModel) -> Path:
+    """`exitbench-out/profile-MODEL.json` below the working directory."""
+    return Path("exitbench-out") / f"profile-{_file_name(model.source.name)}.json"
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.=-]+", "_", text).strip(".")

@@ -30,6 +30,7 @@ from exitbench.options import (
     TraceGroup,
     WorkloadOption,
     grouped,
+    parse_numbers,
 )
 from exitbench.plain import plain
 from exitbench.progress import Progressor
@@ -225,6 +226,38 @@ def report(
     page = write_report(results, out)
     _stdout.print(Text(str(page.resolve())), soft_wrap=True)
     _fail_if_samples_failed(*(result.trace for result in results))
+
+
+@app.command()
+@grouped
+def profile(
+    model: ModelArgument,
+    *,
+    context: Annotated[int, typer.Option(help="Positions in the cache, the decoded token included.")] = 512,
+    batches: Annotated[str, typer.Option(help="Tokens decoded at once: rising numbers from 1.")] = "1,2,4,8",
+    repeats: Annotated[int, typer.Option(help="Rounds that are kept, after those that warm up.")] = 20,
+    loading: LoadGroup,
+    out: Annotated[
+        Path | None, typer.Option(help="The JSON file.", show_default="exitbench-out/profile-MODEL.json")
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Time a model's blocks, readout and state completion on this machine, for projections of time."""
+    from exitbench import api
+    from exitbench.report.profile import profile_table
+
+    sizes = parse_numbers("--batches", batches)
+    options = api.ProfileOptions(context=context, batches=sizes, repeats=repeats)
+    progress = _progress(quiet)
+    loaded = loading.load(model, progress=progress)
+    file = out or api.default_profile_file(loaded)
+    measured = api.profile(loaded, out=file, options=options, command=_command_line(), progress=progress)
+    if as_json:
+        _print_json(measured.model_dump(mode="json"))
+    else:
+        _stdout.print(profile_table(measured))
+        _stdout.print(Text(f"profile: {file.resolve()}"), soft_wrap=True)
 
 
 @app.command()

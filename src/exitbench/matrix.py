@@ -110,6 +110,8 @@ class MatrixRow:
     """FLOPs of a decoded token in the blocks, reckoned over counted by torch; None if torch misses an operation."""
     counter_misses: tuple[str, ...] = ()
     """Operations that torch's counter does not see and exitbench reckons with."""
+    completion_unknown: str | None = None
+    """Why it was not observed what its skipped blocks would still have to compute; None where it was."""
 
 
 def check_all(*, progress: Progressor = SILENT) -> list[MatrixRow]:
@@ -156,6 +158,7 @@ def _checked(model_type: str, folder: Path) -> MatrixRow:
         ees=ees.value,
         counter_flops_ratio=None if misses else _flops_ratio(loaded),
         counter_misses=misses,
+        completion_unknown=next((block.completion_reason for block in shape.blocks if block.completion_reason), None),
     )
 
 

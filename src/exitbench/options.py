@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 
 from exitbench.config import TraceOptions
+from exitbench.errors import ExitbenchError
 from exitbench.progress import Progressor
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "TraceGroup",
     "WorkloadOption",
     "grouped",
+    "parse_numbers",
 ]
 
 ModelArgument = Annotated[
@@ -162,6 +164,18 @@ class LoadGroup:
 
         named = asdict(self) | {"device": self.device or ("cuda" if torch.cuda.is_available() else "cpu")}
         return load(model, progress=progress, require=require, **named)
+
+
+def parse_numbers(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between.
+
+    Raises:
+        ExitbenchError: something else; names the option.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ExitbenchError(f"{option} is {text!r}, expected whole numbers with commas between, e.g. 1,2,4") from error
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

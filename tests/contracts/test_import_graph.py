@@ -21,6 +21,7 @@ ORDER = (
     ("replay",),
     ("score",),
     ("decode",),
+    ("profiling",),
     ("study",),
     ("report",),
     ("api",),
@@ -35,6 +36,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 WITHOUT_TORCH = (
     *("exitbench", "exitbench.score", "exitbench.report", "exitbench.trace.store", "exitbench.options"),
     *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.stats.certify", "exitbench.stats.answers"),
+    *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.replay.cost", "exitbench.replay.times"),
 )
 
 

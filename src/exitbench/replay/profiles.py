@@ -12,7 +12,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from exitbench.errors import CostError, UnknownNameError
 from exitbench.files import write_json
@@ -44,10 +53,10 @@ class TimedPart(_Frozen):
 
     rows: tuple[int, ...] = Field(min_length=1)
     """Rising."""
-    median_s: tuple[PositiveFloat, ...]
+    median_s: tuple[NonNegativeFloat, ...]
     """One for each of `rows`, as the two that follow."""
-    q10_s: tuple[PositiveFloat, ...]
-    q90_s: tuple[PositiveFloat, ...]
+    q10_s: tuple[NonNegativeFloat, ...]
+    q90_s: tuple[NonNegativeFloat, ...]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -95,7 +104,7 @@ class MeasuredProfile(_Frozen):
     steps: TimedPart
     """Whole steps, head included, for the same chunks, without anything between the blocks."""
     readout: TimedPart
-    """The model's own code after the last block, on so many hidden states."""
+    """The model's own code after the last block, for the same chunks."""
     translator: TimedPart
     """One D x D product in the same dtype."""
     completion: tuple[TimedPart, ...] | None
@@ -106,14 +115,13 @@ class MeasuredProfile(_Frozen):
 
     @property
     def accounted(self) -> tuple[float, ...]:
-        """The sum of blocks and readout over the whole step, for each chunk size that the readout was timed with.
+        """The sum of blocks and readout over the whole step, for each chunk size.
 
-        Near 1 if the parts tell the whole; less for what happens before the first block, more for what timing adds.
+        Near 1 if the parts tell the whole; less for what happens before the first block, more for what clocks cost.
         """
         return tuple(
             (sum(block.at(rows) for block in self.blocks) + self.readout.at(rows)) / self.steps.at(rows)
             for rows in self.steps.rows
-            if rows in self.readout.rows
         )
 
 
