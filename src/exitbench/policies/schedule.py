@@ -61,7 +61,8 @@ class Schedule(BaseModel):
         depths = tuple(int(number) for number in numbers) if all(n.strip().isdecimal() for n in numbers) else ()
         if not depths or depths[0] < 1 or list(depths) != sorted(set(depths)):
             raise ExitbenchError(
-                f"--probes is {text!r}, expected 'every', 'every-2', rising depths like '10,20,25', 'learned-3' or 'none'"
+                f"--probes is {text!r}, expected 'every', 'every-2', rising depths like '10,20,25', 'learned-3' "
+                "or 'none'"
             )
         return cls(depths=depths)
 
