@@ -95,7 +95,7 @@ def curves(draw):
 @settings(deadline=None)
 @given(curves())
 def test_best_probes_equal_trying_all_sets(drawn):
-    """A dynamic programme that forgets a state, so that other probes save more; a failed probe left out of the price."""
+    """A dynamic programme that forgets a state, so that other probes save more; failed probes left out of the price."""
     decided, rho, probe_cost, most = drawn
     inner = range(1, len(rho) - 1)
     tried = [probes for count in range(min(most, len(inner)) + 1) for probes in combinations(inner, count)]
