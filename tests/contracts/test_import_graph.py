@@ -25,6 +25,7 @@ ORDER = (
     ("report",),
     ("api",),
     ("matrix",),
+    ("testing",),
     ("options",),
     ("cli",),
     ("__main__",),
@@ -35,6 +36,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 WITHOUT_TORCH = (
     *("exitbench", "exitbench.score", "exitbench.report", "exitbench.trace.store", "exitbench.options"),
     *("exitbench.models.shape", "exitbench.models.catalogue"),
+    *("exitbench.stats", "exitbench.policies", "exitbench.replay.crossfit", "exitbench.replay.frontier"),
 )
 
 
