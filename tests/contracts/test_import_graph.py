@@ -26,6 +26,7 @@ ORDER = (
     ("report",),
     ("api",),
     ("matrix",),
+    ("testing",),
     ("options",),
     ("cli",),
     ("__main__",),
@@ -37,6 +38,8 @@ WITHOUT_TORCH = (
     *("exitbench", "exitbench.score", "exitbench.report", "exitbench.trace.store", "exitbench.options"),
     *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.stats.certify", "exitbench.stats.answers"),
     *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.replay.cost", "exitbench.replay.times"),
+    *("exitbench.models.shape", "exitbench.models.catalogue"),
+    *("exitbench.stats", "exitbench.policies", "exitbench.replay.crossfit", "exitbench.replay.frontier"),
 )
 
 

@@ -143,22 +143,26 @@ class Gate(_Trained):
 
     def fitted(self, calibration: Calibration) -> Self:
         """One logistic regression a depth; a constant where all tokens agree, or none."""
-        from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         features_NKF = _features(calibration.seen)
-        weights = []
-        for k in range(features_NKF.shape[1]):
-            agrees = calibration.agrees[:, k]
-            if agrees.all() or not agrees.any():
-                chance = (agrees.sum() + 0.5) / (len(agrees) + 1)
-                weights.append((0.0,) * features_NKF.shape[2] + (float(np.log(chance / (1 - chance))),))
-            else:
-                fit = LogisticRegression(max_iter=_ITERATIONS).fit(features_NKF[:, k], agrees)
-                weights.append((*map(float, fit.coef_[0]), float(fit.intercept_[0])))
+        with threadpool_limits(1):  # on so small a problem, threads do little but wait for one another
+            weights = [_gate(features_NKF[:, k], calibration.agrees[:, k]) for k in range(features_NKF.shape[1])]
         at = tuple(int(depth) for depth in calibration.seen.depths)
         return self.model_copy(
             update={"weights": tuple(weights), "fitted_at": at, "fitted_on": calibration.weights_sha256}
         )
+
+
+def _gate(features_NF: Floats, agrees: NDArray[np.bool_]) -> tuple[float, ...]:
+    """(F + 1,) weights of one depth."""
+    from sklearn.linear_model import LogisticRegression
+
+    if agrees.all() or not agrees.any():
+        chance = (agrees.sum() + 0.5) / (len(agrees) + 1)
+        return (0.0,) * features_NF.shape[1] + (float(np.log(chance / (1 - chance))),)
+    fit = LogisticRegression(max_iter=_ITERATIONS).fit(features_NF, agrees)
+    return tuple(float(weight) for weight in (*fit.coef_[0], fit.intercept_[0]))
 
 
 def _features(seen: Seen) -> NDArray[np.float64]:
