@@ -21,7 +21,7 @@ from exitbench.replay.crossfit import (
     bootstrap_rule,
     cross_fit,
     deal_folds,
-    loosest_thresholds,
+    loosest_threshold,
 )
 from exitbench.stats.bootstrap import Prompts, draw_weights
 from exitbench.trace.decided import remaining_costs
@@ -31,13 +31,13 @@ from exitbench.trace.decision import decision_depths
 def test_the_scan_stops_at_the_first_failure():
     """Keeping a loose threshold that passes by luck beyond one that failed."""
     loose_to_strict = np.array([0.0, 0.5, 0.02, 0.008, 0.0])
-    assert loosest_thresholds(loose_to_strict, (0.01, 0.05, 0.6)) == [3, 2, 0]
-    assert loosest_thresholds(np.array([0.0, 0.3]), (0.01,)) == [None]
+    assert [loosest_threshold(loose_to_strict, eps) for eps in (0.01, 0.05, 0.6)] == [3, 2, 0]
+    assert loosest_threshold(np.array([0.0, 0.3]), 0.01) is None
 
 
 def test_a_bound_at_exactly_eps_is_kept():
     """Strict and non-strict comparison mixed up: zero disagreements never allowed at eps = 0."""
-    assert loosest_thresholds(np.zeros(3), (0.0,)) == [0]
+    assert loosest_threshold(np.zeros(3), 0.0) == 0
 
 
 @settings(deadline=None)
@@ -54,11 +54,14 @@ def folds_of(material, *, draws=60, seed=9):
     return Folds(material.prompts, draws=draws, seed=np.random.SeedSequence(seed))
 
 
-def fit(material, policy, *, eps=(0.05,), draws=60, seed=9, **options):
+def held_to(*eps):
+    return lambda totals, part: [bootstrap_rule(totals, part, bound) for bound in eps]
+
+
+def fit(material, policy, *, eps=(0.05,), draws=60, seed=9, rule=None):
     rho = material.rho[:, None]
-    return cross_fit(
-        material, policy, folds_of(material, draws=draws, seed=seed), eps_grid=eps, columns=lambda _: rho, **options
-    )
+    folds = folds_of(material, draws=draws, seed=seed)
+    return cross_fit(material, policy, folds, rule=rule or held_to(*eps), columns=lambda _: rho)
 
 
 @pytest.mark.parametrize("learns", [False, True])
@@ -162,7 +165,7 @@ def test_no_threshold_qualifies_is_a_real_zero(policy, make_trace, make_material
     signals = {"margin": np.ones((40, 3))}
     trace = make_trace([[1, 1, 0]] * 40, prob=np.ones((40, 3)), signals=signals, prompts=np.repeat(np.arange(20), 2))
     material = make_material(trace)
-    (got,) = fit(material, policy, eps=(0.01,), rule=lambda totals, part, eps_grid: [None] * len(eps_grid))
+    (got,) = fit(material, policy, eps=(0.01,), rule=lambda totals, part: [None])
     plain, *_ = fit(material, TopProbability(), eps=(0.01,))
     for result in (got, plain):
         assert [policy.threshold for policy in result.policies] == [None] * NUM_FOLDS
@@ -197,7 +200,7 @@ def test_columns_are_of_the_policy_and_of_the_exit(make_trace, make_material, ma
 
     folds = folds_of(material)
     policy = Margin(schedule=Schedule(every=2))
-    (got,) = cross_fit(material, policy, folds, eps_grid=(0.2,), columns=columns)
+    (got,) = cross_fit(material, policy, folds, rule=held_to(0.2), columns=columns)
     assert asked == [policy]
     np.testing.assert_array_equal(got.values[:, 1], got.exit_depth)
     np.testing.assert_array_equal(got.values[:, 0], material.rho[got.exit_depth])
@@ -217,10 +220,10 @@ def test_the_rule_sees_calibration_prompts_alone(make_trace, make_material, make
     for policy, share in ((TopProbability(), 4), (Gate(), 3)):
         met = []
 
-        def rule(totals, part, eps_grid, met=met):
+        def rule(totals, part, met=met):
             np.testing.assert_array_equal(totals.tokens, material.prompts.counts()[part.calibrate])
             met.append(part.calibrate)
-            return bootstrap_rule(totals, part, eps_grid)
+            return [bootstrap_rule(totals, part, 0.05)]
 
         fit(material, policy, rule=rule)
         assert len(met) == NUM_FOLDS

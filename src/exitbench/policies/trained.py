@@ -159,10 +159,10 @@ def _gate(features_NF: Floats, agrees: NDArray[np.bool_]) -> tuple[float, ...]:
     from sklearn.linear_model import LogisticRegression
 
     if agrees.all() or not agrees.any():
-        chance = (agrees.sum() + 0.5) / (len(agrees) + 1)
-        return (0.0,) * features_NF.shape[1] + (float(np.log(chance / (1 - chance))),)
+        chance = (float(agrees.sum()) + 0.5) / (len(agrees) + 1)
+        return (*[0.0] * features_NF.shape[1], float(np.log(chance / (1 - chance))))
     fit = LogisticRegression(max_iter=_ITERATIONS).fit(features_NF, agrees)
-    return tuple(float(weight) for weight in (*fit.coef_[0], fit.intercept_[0]))
+    return (*map(float, fit.coef_[0]), float(fit.intercept_[0]))
 
 
 def _features(seen: Seen) -> NDArray[np.float64]:

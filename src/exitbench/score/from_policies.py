@@ -15,11 +15,11 @@ from exitbench.stats.bootstrap import MIN_PROMPTS, Estimate, ratio
 from exitbench.stats.material import Material, Outcomes, certain
 from exitbench.trace.decided import first_match_depths
 
-__all__ = ["BATCH", "CONTEXT", "EPS_GRID", "figures_from_policies"]
+__all__ = ["EPS_GRID", "figures_from_policies"]
 
 EPS_GRID = (0.01, 0.05)
-BATCH, CONTEXT = 1, 512
-"""What net figures of the card assume; others by `exitbench replay`."""
+
+_BATCH, _CONTEXT = 1, 512
 
 _NET = {f"nes_{column}": COLUMNS.index(column) for column in ("flops_copy", "bytes_deferred")}
 _PERCENTS = tuple(f"{eps * 100:.0f}pct" for eps in EPS_GRID)
@@ -33,7 +33,7 @@ def figures_from_policies(material: Material, seed: np.random.SeedSequence) -> O
         material: of a trace with signals.
         seed: seed of the folds and of the calibration.
     """
-    costs = CostColumns(material.trace, batch=BATCH, context=CONTEXT, profile=None)
+    costs = CostColumns(material.trace, batch=_BATCH, context=_CONTEXT, profile=None)
     first_match = first_match_depths(material.trace.top1_id)
     counts = material.prompts.depth_counts(first_match, material.trace.num_blocks + 1)
     oracles = [oracle(counts, material.rho, material.bootstrap, eps=eps) for eps in EPS_GRID]
