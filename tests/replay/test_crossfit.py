@@ -58,10 +58,10 @@ def held_to(*eps):
     return lambda totals, part: [bootstrap_rule(totals, part, bound) for bound in eps]
 
 
-def fit(material, policy, *, eps=(0.05,), draws=60, seed=9, rule=None):
+def fit(material, policy, *, eps=(0.05,), draws=60, seed=9, rule=None, **options):
     rho = material.rho[:, None]
     folds = folds_of(material, draws=draws, seed=seed)
-    return cross_fit(material, policy, folds, rule=rule or held_to(*eps), columns=lambda _: rho)
+    return cross_fit(material, policy, folds, rule=rule or held_to(*eps), columns=lambda _: rho, **options)
 
 
 @pytest.mark.parametrize("learns", [False, True])

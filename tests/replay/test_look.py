@@ -1,7 +1,6 @@
 """What a policy would have seen of a trace."""
 
 import dataclasses
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,9 +34,9 @@ def test_positions_and_the_longest_answer(on, limit, make_trace):
 
 def test_a_signal_that_was_not_recorded(typical_trace, make_trace):
     """A KeyError, or advice that does not help."""
+    signals = {name: values for name, values in typical_trace.signals.items() if name != "kl_prev"}
     with pytest.raises(TraceError) as caught:
-        signals = {name: values for name, values in typical_trace.signals.items() if name != "kl_prev"}
-        look(replace(typical_trace, signals=signals), KlToPrevious())
+        look(dataclasses.replace(typical_trace, signals=signals), KlToPrevious())
     assert str(caught.value) == (
         "policy 'kl-prev' looks at kl_prev, which the trace lacks; record it with 'exitbench trace constructed "
         "--workload constructed --also kl_prev --out NEW_DIR'"
