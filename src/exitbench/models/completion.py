@@ -104,7 +104,7 @@ def _observed(
     counts: dict[str, float] = {}
     context_share = 0.0
     generator = torch.Generator().manual_seed(index)
-    grown: frozenset[tuple[Any, ...]] = frozenset()
+    grown: tuple[tuple[Any, ...], ...] = ()
     for _ in range(_PROBES):
         with _differentiable(block, parameters):
             probe = _Probe.run(adapter, index, call, grown, generator)
@@ -176,7 +176,7 @@ class _Probe:
     """State that is new: positions added, and tensors that changed."""
     num_fixed: int
     """Elements of those that changed."""
-    grown: frozenset[tuple[Any, ...]]
+    grown: tuple[tuple[Any, ...], ...]
     """Ways to the tensors that grew."""
     grown_bytes: int
     context: list[torch.Tensor]
@@ -188,7 +188,7 @@ class _Probe:
         adapter: ModelAdapter,
         index: int,
         call: tuple[tuple[Any, ...], dict[str, Any]],
-        grown: frozenset[tuple[Any, ...]],
+        grown: tuple[tuple[Any, ...], ...],
         generator: torch.Generator,
     ) -> "_Probe":
         """Call the block with a random hidden state of the size that it was given."""
@@ -207,10 +207,10 @@ class _Probe:
         # Past the hooks, which watch the pass that this is no part of.
         output = block.forward(*args, **kwargs)
         now = dict(held_tensors(holders))
-        changed = {way for way in old.keys() & now.keys() if not _same(old[way], now[way])}
-        longer = frozenset(way for way in changed if old[way].shape != now[way].shape)
+        changed = [way for way in old if way in now and not _same(old[way], now[way])]
+        longer = tuple(way for way in changed if old[way].shape != now[way].shape)
         written = [_added(now[way], old[way]) if way in longer else now[way] for way in changed]
-        num_fixed = sum(tensor.numel() for way, tensor in now.items() if way in changed - longer)
+        num_fixed = sum(now[way].numel() for way in changed if way not in longer)
         if not written:  # blocks that return their state, for the model to keep
             shapes = {tensor.shape for way, tensor in old.items() if len(way) > 2}
             returned = output if isinstance(output, tuple | list) else ()
