@@ -126,3 +126,14 @@ def test_promises_are_counted_for_every_procedure():
     assert set(kept) == {(risk, procedure) for risk in ("answer", "edge") for procedure in procedures}
     for risk in ("answer", "edge"):
         assert kept[risk, "naive"] < 0.7 < 0.75 < kept[risk, "fixed-sequence"]
+
+
+def test_replay_speed():
+    """A script broken by a change of the sweep; memory that grows with tokens times thresholds."""
+    sizes = ("--tokens", "20000", "--depths", "8", "--thresholds", "100", "--repeats", "1")
+    command = [sys.executable, str(BENCHMARKS / "replay_speed.py"), *sizes]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["n_tokens"], result["n_depths"], result["n_thresholds"]) == (20_000, 8, 100)
+    assert result["steps"]["sweep"]["time_s"]["median"] > 0
+    assert result["steps"]["sweep"]["peak_mib"] < 20_000 * 100 * 8 / 2**20
