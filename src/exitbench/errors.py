@@ -7,6 +7,7 @@ it and exits with 2. Broken invariants of our own are `assert`s, not these.
 __all__ = [
     "CorruptTraceError",
     "ExitbenchError",
+    "LensError",
     "ModelError",
     "OutOfMemoryError",
     "ReportError",
@@ -35,6 +36,10 @@ class ValidationError(ModelError):
 
 class WorkloadError(ExitbenchError):
     """A workload that cannot be found, read or used in the mode asked for."""
+
+
+class LensError(ExitbenchError):
+    """A tuned lens that cannot be trained, written or read, or that belongs to another model."""
 
 
 class TraceError(ExitbenchError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from exitbench.config import TraceOptions
+from exitbench.config import LensOptions, TraceOptions
 from exitbench.progress import Progressor
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JsonOption",
+    "LensGroup",
     "LoadGroup",
     "ModelArgument",
     "QuietOption",
-    "ReadoutOption",
     "ScoreSeedOption",
     "SkipCorruptOption",
     "TraceGroup",
@@ -38,7 +38,6 @@ ModelArgument = Annotated[
     ),
 ]
 WorkloadOption = Annotated[str, typer.Option(help="NAME, FILE (.jsonl, .txt) or hub:ID.")]
-ReadoutOption = Annotated[Literal["logit"], typer.Option(help="How hidden states are read out.")]
 ScoreSeedOption = Annotated[
     int | None,
     typer.Option("--seed", min=0, help="Seed of the bootstrap and of the folds.", show_default="the trace's own"),
@@ -67,12 +66,26 @@ class TraceGroup:
     fast: Annotated[
         bool, typer.Option("--fast", help="Record only when each token is decided: EES and its curves, no more.")
     ] = False
+    readout: Annotated[str, typer.Option(help="How hidden states are read out: logit, or tuned:FILE.")] = "logit"
     memory: Annotated[str, typer.Option(help="Most to hold beside the weights and one pass, e.g. 512MiB.")] = "2GiB"
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of the folds.")] = 0
 
     def options(self) -> TraceOptions:
         """The same as checked options of a measurement."""
         return TraceOptions(**asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensGroup:
+    """How a tuned lens is trained."""
+
+    tokens: Annotated[int, typer.Option(help="To be seen in training; a shorter text is gone through again.")] = 65_536
+    learning_rate: Annotated[float, typer.Option(help="Of the first step; it falls linearly to 0.")] = 1e-3
+    seed: Annotated[int, typer.Option(min=0, help="Draws what is held out, and the order of the rest.")] = 0
+
+    def options(self) -> LensOptions:
+        """The same as checked options of a training."""
+        return LensOptions(**asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)

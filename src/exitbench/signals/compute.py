@@ -52,7 +52,12 @@ class ReadsOut(Protocol):
 
 
 def compute_signals(
-    hidden_LRD: torch.Tensor, target: torch.Tensor, readout: ReadsOut, *, memory: int = DEFAULT_MEMORY
+    hidden_LRD: torch.Tensor,
+    target: torch.Tensor,
+    readout: ReadsOut,
+    *,
+    read_LRD: torch.Tensor | None = None,
+    memory: int = DEFAULT_MEMORY,
 ) -> dict[str, NDArray[np.generic]]:
     """Compute every registered signal.
 
@@ -60,12 +65,14 @@ def compute_signals(
         hidden_LRD: (L + 1, R, D) hidden states after 0..L blocks.
         target: (R,) id of the token that really comes next.
         readout: of the model.
+        read_LRD: (L + 1, R, D) states to be read out in their place; signals of the hidden states stay those of them.
         memory: bytes to hold at once, as far as one token at one depth needs no more.
 
     Returns:
         Name -> (R, L + 1).
     """
     num_depths, num_rows, _ = hidden_LRD.shape
+    read_LRD = hidden_LRD if read_LRD is None else read_LRD
     signals = {name: SIGNALS.get(name) for name in SIGNALS}
     fused = _fused_readout(readout, hidden_LRD.device) if all(of.built_in for of in signals.values()) else None
     if fused is not None:
@@ -76,7 +83,7 @@ def compute_signals(
     table = {name: np.empty((num_rows, num_depths), signal.dtype) for name, signal in signals.items()}
     for start in range(0, num_rows, tokens_at_once):
         rows = slice(start, min(start + tokens_at_once, num_rows))
-        for depths, view in views(hidden_LRD[:, rows], target[rows], depths_at_once):
+        for depths, view in views(hidden_LRD[:, rows], read_LRD[:, rows], target[rows], depths_at_once):
             for name, signal in signals.items():
                 table[name][rows, depths] = signal.compute(view).T.cpu().numpy()
     return dict(table)
@@ -101,7 +108,13 @@ def _sizes(num_depths: int, readout: ReadsOut, device: torch.device, memory: int
 
 
 def _views(
-    readout: ReadsOut, hidden_LTD: torch.Tensor, target: torch.Tensor, depths_at_once: int, *, together: bool
+    readout: ReadsOut,
+    hidden_LTD: torch.Tensor,
+    read_LTD: torch.Tensor,
+    target: torch.Tensor,
+    depths_at_once: int,
+    *,
+    together: bool,
 ) -> Iterator[tuple[slice, DepthView]]:
     """Views of the same tokens at all depths, from the last one down, at most `depths_at_once` read out together.
 
@@ -111,7 +124,7 @@ def _views(
     final = None
     for high in range(num_depths, 0, -depths_at_once):
         low = max(0, high - depths_at_once)
-        logits_KTV = readout(hidden_LTD[low:high].flatten(0, 1)).view(high - low, num_tokens, -1)
+        logits_KTV = readout(read_LTD[low:high].flatten(0, 1)).view(high - low, num_tokens, -1)
         native = native_reductions(logits_KTV.dtype, logits_KTV.device)
         if final is None:
             final_logits = logits_KTV[-1].clone() if low > 0 else logits_KTV[-1]  # the next readout writes over them

@@ -56,6 +56,7 @@ class Settings(_Frozen):
     """All signals at every depth, or only the final token and its decision depth (traced with --fast)."""
     on: Literal["answers", "text"]
     readout: str
+    """"logit", or "tuned:" and the beginning of a sha256 over the numbers of a lens."""
     dtype: str
     output_dtype: str
     """dtype of the model's own logits; logits at every depth are rounded to it before comparing."""

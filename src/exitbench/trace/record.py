@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exitbench.lens import Translators
 from exitbench.models.load import LoadedModel
 from exitbench.signals import compute_signals
 from exitbench.signals.compute import DEFAULT_MEMORY
@@ -44,13 +45,23 @@ class Recorder:
 
     Args:
         loaded: a validated model.
+        translators: of a tuned lens; None for the logit lens.
         fast: record decisions alone.
         memory: bytes to hold at once beside the weights and one pass.
         say: told when there is less.
     """
 
-    def __init__(self, loaded: LoadedModel, *, fast: bool, memory: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        translators: Translators | None = None,
+        *,
+        fast: bool,
+        memory: int,
+        say: Callable[[str], None],
+    ) -> None:
         self._loaded = loaded
+        self._translators = translators
         on_cpu = loaded.model.device.type == "cpu"
         self._for_hidden = Budget(memory // 2, "hidden states", say)
         self._for_logits = Budget(min(memory // 2, DEFAULT_MEMORY) if on_cpu else memory // 2, "logits", say)
@@ -79,7 +90,7 @@ class Recorder:
         adapter = self._loaded.adapter
         ids = torch.tensor([stretch.ids], device=self._loaded.model.device)
         probe_KTD = self._loaded.readout.probe_KTD
-        # Twice, for they are gathered one depth after the other and then put together.
+        # Twice, for they are gathered one depth after the other and then put together, and later translated.
         of_row = 2 * (adapter.num_blocks + 1) * probe_KTD.shape[-1] * probe_KTD.element_size()
 
         def capture(memory: int) -> torch.Tensor:
@@ -90,16 +101,19 @@ class Recorder:
     def _part(self, stretch: Stretch, rows: slice, hidden_LRD: torch.Tensor) -> Rows:
         ids = torch.tensor(stretch.ids, device=hidden_LRD.device)
         target = ids[rows.start + 1 : rows.stop + 1]
+        read_LRD = hidden_LRD if self._translators is None else self._translators(hidden_LRD)
         signals: dict[str, NDArray[np.generic]] = {}
         if self._lazy is not None:
-            decided = self._with_logits(partial(self._lazy, hidden_LRD))
+            decided = self._with_logits(partial(self._lazy, read_LRD))
             if decided.not_finite:
                 raise SampleFailedError(
                     f"logits are not finite, turn {stretch.turn + 1}; trace without --fast to see where"
                 )
             final_id, depth = decided.final_id, decided.decision_depth
         else:
-            signals = self._with_logits(partial(compute_signals, hidden_LRD, target, self._loaded.readout))
+            signals = self._with_logits(
+                partial(compute_signals, hidden_LRD, target, self._loaded.readout, read_LRD=read_LRD)
+            )
             _refuse_not_finite(signals, rows.start, stretch.turn)
             top1_id = signals["top1_id"].astype(np.int32)
             final_id, depth = top1_id[:, -1], decision_depths(top1_id)
