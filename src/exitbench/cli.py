@@ -154,9 +154,9 @@ def lens(
 
     progress = _progress(quiet)
     api.check_lens_file(out)
-    text = api.load_workload(workload)
+    prompts = api.load_workload(workload)
     loaded = loading.load(model, progress=progress)
-    trained = api.lens(loaded, text, out=out, options=options, progress=progress)
+    trained = api.lens(loaded, prompts, out=out, options=options, progress=progress)
     if as_json:
         _print_json(trained.to_json())
         return

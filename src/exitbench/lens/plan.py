@@ -52,7 +52,8 @@ def make_plan(lengths: Sequence[int], *, tokens: int, seed: int) -> Plan:
     num_held_out = min(max(_LEAST_HELD_OUT, round(_HELD_OUT_SHARE * len(order))), len(order) // 2)
     held_out, pool = order[:num_held_out], order[num_held_out:]
     steps: list[tuple[int, ...]] = []
-    seen, waiting = 0, []
+    waiting: list[int] = []
+    seen = 0
     while seen < tokens:
         step: list[int] = []
         while sum(lengths[index] for index in step) < STEP_TOKENS:

@@ -18,10 +18,18 @@ _KEY = "exitbench"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> None:
-    """Write tensors and a record of plain JSON values to `path`: complete, or not at all."""
+    """Write tensors and a record of plain JSON values to `path`: complete, or not at all.
+
+    Raises:
+        ExitbenchError: the file cannot be written.
+    """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(stored, temporary, metadata={_KEY: json.dumps(record, sort_keys=True)})
+        temporary.touch()  # else safetensors makes it readable for its owner alone
+        try:
+            save_file(stored, temporary, metadata={_KEY: json.dumps(record, sort_keys=True)})
+        except SafetensorError as error:
+            raise LensError(f"cannot write {path}: {error}; free some space or choose another --out") from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
