@@ -1,6 +1,5 @@
 """Options of a measurement: frozen, keyword-only, checked when made."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -104,5 +103,7 @@ class LensOptions:
             if getattr(self, name) < least:
                 option = "--" + name.replace("_", "-")
                 raise ExitbenchError(f"{option} is {getattr(self, name)}, expected at least {least}")
-        if not 0 < self.learning_rate < math.inf:  # nor is it where it is no number
-            raise ExitbenchError(f"--learning-rate is {self.learning_rate}, expected a number above 0, such as 0.001")
+        if not 0 < self.learning_rate <= 1:  # nor is it where it is no number
+            raise ExitbenchError(
+                f"--learning-rate is {self.learning_rate}, expected a number above 0 and at most 1, such as 0.001"
+            )

@@ -25,9 +25,11 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], record: Mappi
     """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        temporary.touch()  # else safetensors makes it readable for its owner alone
+        temporary.touch()
+        permissions = temporary.stat().st_mode  # safetensors leaves the file readable for its owner alone
         try:
             save_file(stored, temporary, metadata={_KEY: json.dumps(record, sort_keys=True)})
+            temporary.chmod(permissions)
         except SafetensorError as error:
             raise LensError(f"cannot write {path}: {error}; free some space or choose another --out") from error
 

@@ -38,6 +38,7 @@ _BYTES_OF_LOGIT = 16
 """Held for each logit: itself, its gradient, the final and the other probability."""
 _MOST_ROWS = 256
 """Of one product; larger ones are no faster."""
+_ROWS_IN_CACHE = 8
 _BETAS = (0.9, 0.98)
 _LEAST_SIZE = 1e-3
 """Of a dimension, as a share of the root mean square over all."""
@@ -177,14 +178,25 @@ class _Training:
         for depth, hidden_TD in enumerate(hidden_LTD[:-1]):
             own = [of[depth].requires_grad_() for of in maps]
             logits_TV = self._readout(translate(hidden_TD, *own))
-            with torch.no_grad():
-                difference_TV = torch.softmax(logits_TV, -1, dtype=torch.float32).sub_(final_TV).to(logits_TV.dtype)
-            for of, more in zip(gradients, torch.autograd.grad(logits_TV, own, difference_TV), strict=True):
+            pull_TV = _gradient(logits_TV.detach(), final_TV)
+            for of, more in zip(gradients, torch.autograd.grad(logits_TV, own, pull_TV), strict=True):
                 of[depth] += more
 
     def _readout(self, hidden_TD: torch.Tensor) -> torch.Tensor:
         """(T, V) logits by the model's own code, through which gradients flow."""
         return self._adapter.readout(hidden_TD, gradients=True)
+
+
+def _gradient(logits_TV: torch.Tensor, final_TV: torch.Tensor) -> torch.Tensor:
+    """(T, V) gradient of each row's KL(p || q) with respect to its logits: q - p.
+
+    A few rows at a time stay in the processor's cache.
+    """
+    gradient_TV = torch.empty_like(logits_TV)
+    for start in range(0, len(logits_TV), _ROWS_IN_CACHE):
+        rows = slice(start, start + _ROWS_IN_CACHE)
+        gradient_TV[rows] = torch.softmax(logits_TV[rows], -1, dtype=torch.float32).sub_(final_TV[rows])
+    return gradient_TV
 
 
 def _sizes(hidden_LRD: torch.Tensor) -> torch.Tensor:
