@@ -75,6 +75,7 @@ def parse() -> argparse.Namespace:
     lens_from.add_argument("--text", help="workload to train on")
     lens_from.add_argument("--lens", type=Path, help="file of 'exitbench lens'")
     parser.add_argument("--tokens", type=int, default=LensOptions().tokens, help="seen in training")
+    parser.add_argument("--out", type=Path, help="folder to keep lens and traces in, and to resume from")
     parser.add_argument("--limit", type=int, help="prompts of mini")
     parser.add_argument("--max-new-tokens", type=int, default=TraceOptions().max_new_tokens)
     return parser.parse_args()
@@ -111,7 +112,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[list[dict[str,
 def main() -> None:
     arguments = parse()
     with tempfile.TemporaryDirectory() as folder:
-        rows, result = measure(arguments, Path(folder))
+        rows, result = measure(arguments, arguments.out or Path(folder))
     title = f"{arguments.model}, {arguments.dtype}, {result['n_tokens']} tokens of {result['n_prompts']} prompts"
     print_result(title, rows, {"model": arguments.model, "dtype": arguments.dtype, **result})
 

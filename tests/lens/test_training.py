@@ -50,7 +50,7 @@ def documents(loaded, text):
 def job(loaded, documents, origin, tmp_path, monkeypatch):
     """Train a lens in 6 steps, the state saved every second one; changes are of the origin."""
     monkeypatch.setattr(training, "_STEPS_BETWEEN_SAVES", 2)
-    plan = make_plan([len(document) for document in documents], tokens=6 * 512, seed=0)
+    plan = make_plan([len(document) for document in documents], tokens=6 * 256, seed=0)
 
     def run(name="lens", progress=SILENT, **changes):
         out = tmp_path / f"{name}.safetensors"

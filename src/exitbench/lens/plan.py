@@ -15,7 +15,7 @@ from exitbench.errors import LensError
 
 __all__ = ["STEP_TOKENS", "Plan", "make_plan"]
 
-STEP_TOKENS = 512
+STEP_TOKENS = 256
 """Least tokens of one step: whole documents are taken until there are so many."""
 _HELD_OUT_SHARE = 0.1
 _LEAST_HELD_OUT = 10

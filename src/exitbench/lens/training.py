@@ -161,7 +161,7 @@ class _Training:
         gradients = torch.zeros_like(weights), torch.zeros_like(biases)
         for start in range(0, hidden_LRD.shape[1], self._rows):
             self._add_gradients(hidden_LRD[:, start : start + self._rows], (weights, biases), gradients)
-        self._weights.grad, self._biases.grad = gradients[0] * self._ratios(), gradients[1] * self._sizes
+        self._weights.grad, self._biases.grad = gradients[0].mul_(self._ratios()), gradients[1].mul_(self._sizes)
         for group in self._optimiser.param_groups:
             group["lr"] = self._origin.learning_rate * (1 - self.num_steps / self._origin.steps)
         self._optimiser.step()
