@@ -107,7 +107,8 @@ class _Training:
         self._adapter = loaded.adapter
         self._origin = origin
         self._device = loaded.model.device
-        device, blocks, width = loaded.readout.probe_KTD.device, origin.num_blocks, origin.hidden_size
+        blocks, width = origin.num_blocks, origin.hidden_size
+        device = loaded.readout.probe_KTD.device  # of hidden states, which may not be where token ids go
         self._weights = torch.zeros(blocks, width, width, device=device, requires_grad=True)
         self._biases = torch.zeros(blocks, width, device=device, requires_grad=True)
         self._sizes = torch.zeros(blocks, width, device=device)
@@ -134,11 +135,8 @@ class _Training:
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(tensors[name])
-                self._optimiser.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter.device)
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                    for value in (tensors[f"{name}.{key}"],)
-                }
+                moments = {key: tensors[f"{name}.{key}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}
+                self._optimiser.state[parameter] = {"step": tensors[f"{name}.step"], **moments}
             self._sizes.copy_(tensors["sizes"])
         self.num_steps = int(tensors["num_steps"])
 
