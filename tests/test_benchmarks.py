@@ -31,6 +31,20 @@ def test_peers_that_are_missing_are_rows_with_the_reason(tmp_path):
         assert ways[name]["ratio_to_forward"]["median"] > 0, name
 
 
+def test_tuned_lens_recovers_something_or_nothing(tmp_path):
+    """A difference of two traces that saw other tokens; a figure without its interval or its n."""
+    toy = str(save_toy(tmp_path))
+    sizes = ("--dtype", "float32", "--text", "mini", "--tokens", "1000", "--limit", "12", "--max-new-tokens", "4")
+    command = [sys.executable, str(BENCHMARKS / "tuned_lens.py"), "--model", toy, *sizes]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["n_prompts"] == 12
+    difference = result["tuned"]["ees"]["value"] - result["plain"]["ees"]["value"]
+    assert result["recovered"]["ees"]["value"] == pytest.approx(difference)
+    assert result["recovered"]["ees"]["low"] <= difference <= result["recovered"]["ees"]["high"]
+    assert result["lens"]["workload"] == "mini"
+
+
 def test_scaling_has_every_point():
     command = [sys.executable, str(BENCHMARKS / "readout_scaling.py"), "--tokens", "8", "--repeats", "1"]
     done = subprocess.run([*command, "--axes", "num_blocks"], capture_output=True, text=True, check=True)

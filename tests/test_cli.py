@@ -36,6 +36,10 @@ OPTIONS_OF_A_TRACE = {
 OPTIONS = {
     "run": OPTIONS_OF_A_TRACE,
     "trace": OPTIONS_OF_A_TRACE,
+    "lens": {
+        *("--workload", "--out", "--tokens", "--learning-rate", "--seed", "--dtype", "--device", "--max-memory"),
+        *("--attention", "--revision", "--trust-remote-code", "--json", "--quiet"),
+    },
     "score": {"--skip-corrupt", "--seed", "--json"},
     "report": {"--out", "--skip-corrupt", "--seed"},
     "check": {
@@ -104,6 +108,11 @@ def place(tmp_path_factory):
 
 def run_arguments(place, command="run", model="toy"):
     return (command, place / model, "--workload", place / "prompts.jsonl", "--max-new-tokens", "6", "--quiet")
+
+
+def lens_arguments(place):
+    workload = ("--workload", "mini", "--tokens", "2000", "--learning-rate", "0.01")
+    return ("lens", place / "toy", *workload, "--out", "lens.safetensors", "--quiet")
 
 
 @pytest.fixture
@@ -234,7 +243,7 @@ def test_interrupted_run_resumes_to_the_same_score(place, tmp_path):
     with patch.object(Recorder, "rows", interrupted):
         outcome = exitbench(*run_arguments(place), "--out", tmp_path / "out")
     assert (outcome.code, outcome.out) == (130, "")
-    assert outcome.err == "interrupted; a run or trace resumes with the same command\n"
+    assert outcome.err == "interrupted; a run, trace or lens resumes with the same command\n"
     unfinished = exitbench("score", tmp_path / "out")
     assert_refused(unfinished, f"{NUM_PROMPTS - 4} of {NUM_PROMPTS} samples are missing", "resumes")
     assert exitbench(*run_arguments(place), "--out", tmp_path / "out").code == 0
@@ -267,6 +276,56 @@ def test_trace_a_plain_text(place, tmp_path):
     assert card["settings"]["on"] == "text"
     assert card["loop_share"] is None
     assert card["loop_share_reason"]
+
+
+def test_lens_is_trained_and_read_through(place, tmp_path):
+    """A lens that --readout cannot use, one that learns nothing, or results of it in the folder of the plain ones."""
+    outcome = exitbench(*lens_arguments(place), "--json")
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    trained = json.loads(outcome.out)
+    assert trained["path"] == str(tmp_path / "lens.safetensors")
+    assert [file.name for file in tmp_path.iterdir()] == ["lens.safetensors"]
+    assert trained["kl_logit"]["depth"] == [0, 1, 2, 3, 4]
+    assert trained["kl_logit"]["value"][-1] == trained["kl_tuned"]["value"][-1] == 0
+    assert sum(trained["kl_tuned"]["value"]) < sum(trained["kl_logit"]["value"])
+    assert trained["n_documents"] == 17
+    assert all(
+        low < high for low, high in zip(trained["kl_tuned"]["low"][:-1], trained["kl_tuned"]["high"], strict=False)
+    )
+    run = exitbench(*run_arguments(place), "--readout", "tuned:lens.safetensors", "--json")
+    assert run.code == 0, run
+    card = json.loads(run.out)
+    assert card["settings"]["readout"] == trained["name"]
+    assert card["ees"] != json.loads((place / "finished/score.json").read_text())["ees"]
+    (folder,) = (tmp_path / "exitbench-out").iterdir()
+    assert "tuned" in folder.name
+
+
+def test_lens_tells_people_what_it_learnt(place, tmp_path):
+    """A table without a depth, or a file that nobody finds; one that is trained over."""
+    outcome = exitbench(*lens_arguments(place))
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    assert f"lens: {tmp_path / 'lens.safetensors'}" in outcome.out
+    assert "nats" in outcome.out
+    before = (tmp_path / "lens.safetensors").read_bytes()
+    assert_refused(exitbench(*lens_arguments(place)), "lens.safetensors exists", "--out")
+    assert (tmp_path / "lens.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--tokens", "0"), ("--tokens is 0",)),
+        (("--learning-rate", "0"), ("--learning-rate is 0.0", "0.001")),
+        (("--learning-rate", "nan"), ("--learning-rate is nan",)),
+        (("--out", "lens.pt"), ("lens.pt", ".safetensors")),
+        (("--workload", "minni"), ("unknown workload 'minni'",)),
+    ],
+)
+def test_wrong_option_of_a_lens_is_refused(place, tmp_path, options, words):
+    """A mistake found out after the training, or a file left behind."""
+    assert_refused(exitbench(*lens_arguments(place), *options), *words)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_score_of_a_run_or_its_trace_is_the_saved_one(place):
@@ -454,7 +513,9 @@ def test_python_m_exitbench():
         (("--max-memory", "cpu=1GB"), ("--max-memory goes with --device auto",)),
         (("--device", "auto", "--max-memory", "8"), ("--max-memory has '8'", "cpu=8GiB")),
         (("--attention", "telepathy"), ("--attention is 'telepathy'", "sdpa")),
-        (("--readout", "tuned:nowhere"), ("--readout", "'logit'")),
+        (("--readout", "tuned:nowhere"), ("--readout", "no file nowhere", "exitbench lens")),
+        (("--readout", "nuned:nowhere"), ("--readout", "'logit'", "tuned:FILE")),
+        (("--readout", "tuned:"), ("--readout", "'logit'", "tuned:FILE")),
         (("--revision", "main"), ("--revision 'main'", "not a hub id")),
         (("--workload", "minni"), ("unknown workload 'minni'", "did you mean 'mini'")),
         (("--workload", "missing.jsonl"), ("missing.jsonl",)),

@@ -8,8 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from exitbench.config import TraceOptions
-from exitbench.options import TraceGroup, grouped
+from exitbench.config import LensOptions, TraceOptions
+from exitbench.options import LensGroup, TraceGroup, grouped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,4 +61,5 @@ def test_defaults_are_those_of_a_measurement():
     """The command line and the Python API with two ideas of what is measured if nothing is said."""
     assert TraceGroup().options() == TraceOptions()
     assert TraceGroup(also=["kl_prev"]).options() == TraceOptions(also=("kl_prev",))
+    assert LensGroup().options() == LensOptions()
     assert TraceGroup(fast=True, limit=3).options() == TraceOptions(fast=True, limit=3)

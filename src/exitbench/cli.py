@@ -20,10 +20,10 @@ from exitbench import __version__
 from exitbench.errors import ExitbenchError
 from exitbench.options import (
     JsonOption,
+    LensGroup,
     LoadGroup,
     ModelArgument,
     QuietOption,
-    ReadoutOption,
     ReplayGroup,
     ScoreSeedOption,
     SkipCorruptOption,
@@ -81,7 +81,6 @@ def run(
     workload: WorkloadOption = "mini",
     *,
     tracing: TraceGroup,
-    readout: ReadoutOption = "logit",
     loading: LoadGroup,
     out: Annotated[Path | None, typer.Option(help="Folder for all results.")] = None,
     as_json: JsonOption = False,
@@ -111,7 +110,6 @@ def trace(
     workload: WorkloadOption = "mini",
     *,
     tracing: TraceGroup,
-    readout: ReadoutOption = "logit",
     loading: LoadGroup,
     out: Annotated[Path | None, typer.Option(help="Trace folder.")] = None,
     as_json: JsonOption = False,
@@ -138,6 +136,42 @@ def trace(
         text = f"{traced.num_tokens} tokens of {len(traced.samples)} samples in {folder.resolve()}"
         _stdout.print(Text(text), soft_wrap=True)
     _fail_if_samples_failed(traced)
+
+
+@app.command()
+@grouped
+def lens(
+    model: ModelArgument,
+    workload: Annotated[str, typer.Option(help="Text to learn on: NAME, FILE or hub:ID; of prompts, their text.")],
+    out: Annotated[Path, typer.Option(help="The file to write, ending in .safetensors.")],
+    *,
+    training: LensGroup,
+    loading: LoadGroup,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a tuned lens on a text, for --readout tuned:FILE; run again to resume."""
+    options = training.options()
+    from exitbench import api
+
+    progress = _progress(quiet)
+    api.check_lens_file(out)
+    prompts = api.load_workload(workload)
+    loaded = loading.load(model, progress=progress)
+    trained = api.lens(loaded, prompts, out=out, options=options, progress=progress)
+    if as_json:
+        _print_json(trained.to_json())
+        return
+    logit, tuned = trained.figures()
+    lenses = zip(logit, tuned, strict=True)
+    _stdout.print(
+        _table([{"depth": d, "logit lens": a.text(), "this lens": b.text()} for d, (a, b) in enumerate(lenses)])
+    )
+    text = (
+        f"KL from the final distribution, nats, mean over {trained.n_tokens} tokens of {trained.n_documents} documents "
+        f"held out; trained on {trained.tokens} tokens\nlens: {trained.path.resolve()}"
+    )
+    _stdout.print(Text(text), soft_wrap=True)
 
 
 @app.command()
@@ -391,7 +425,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        _stderr.print("interrupted; a run or trace resumes with the same command")
+        _stderr.print("interrupted; a run, trace or lens resumes with the same command")
     sys.exit(code)
 
 

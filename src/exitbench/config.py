@@ -1,15 +1,18 @@
 """Options of a measurement: frozen, keyword-only, checked when made."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from exitbench.errors import ExitbenchError
 from exitbench.sizes import parse_size
 
-__all__ = ["Mode", "TraceOptions"]
+__all__ = ["TUNED", "LensOptions", "Mode", "TraceOptions"]
 
 Mode = Literal["answers", "text"]
 
+TUNED = "tuned:"
+"""What the readout by a tuned lens begins with."""
 _LEAST_MEMORY = 2**20
 
 
@@ -35,6 +38,8 @@ class TraceOptions:
     """Record only the final token and the depth at which it is decided, no signals."""
     also: tuple[str, ...] = ()
     """Names of optional signals to record beside the others, in any order; kept sorted, each once."""
+    readout: str = "logit"
+    """How hidden states are read out: "logit", or "tuned:" and the file of a lens."""
     memory: str = "2GiB"
     """Most to hold at once beside the weights and one pass, about: logits and hidden states."""
     seed: int = 0
@@ -70,7 +75,42 @@ class TraceOptions:
             )
         if (parse_size(self.memory) or 0) < _LEAST_MEMORY:
             raise ExitbenchError(f"--memory is {self.memory!r}, expected at least 1MiB, for example 512MiB or 2GiB")
+        self._check_readout()
         if self.seed < 0:
             raise ExitbenchError(f"--seed is {self.seed}, expected at least 0; give a seed that is not negative")
         if self.on is not None and self.on not in get_args(Mode):
             raise ExitbenchError(f"--on is {self.on!r}, expected 'answers' or 'text'")
+
+    def _check_readout(self) -> None:
+        path = self.readout.removeprefix(TUNED)
+        if self.readout != "logit" and (not path or path == self.readout):
+            raise ExitbenchError(f"--readout is {self.readout!r}, expected 'logit' or '{TUNED}FILE' with a tuned lens")
+        if self.readout != "logit" and not Path(path).is_file():  # said now, and not after a model was loaded
+            raise ExitbenchError(
+                f"--readout is {self.readout!r}, and there is no file {path}; "
+                f"train a lens with 'exitbench lens MODEL --workload TEXT --out {path}'"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensOptions:
+    """How a tuned lens is trained."""
+
+    tokens: int = 65_536
+    """Seen in training, at least; a shorter text is gone through again."""
+    learning_rate: float = 1e-3
+    """Of the first step; it falls linearly to 0."""
+    document_tokens: int = 512
+    """Length of the documents that a text is cut into."""
+    seed: int = 0
+    """Draws the documents that are held out, and the order of the others."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("tokens", 1), ("document_tokens", 2), ("seed", 0)):
+            if getattr(self, name) < least:
+                option = "--" + name.replace("_", "-")
+                raise ExitbenchError(f"{option} is {getattr(self, name)}, expected at least {least}")
+        if not 0 < self.learning_rate <= 1:  # nor is it where it is no number
+            raise ExitbenchError(
+                f"--learning-rate is {self.learning_rate}, expected a number above 0 and at most 1, such as 0.001"
+            )

@@ -8,6 +8,7 @@ __all__ = [
     "CorruptTraceError",
     "CostError",
     "ExitbenchError",
+    "LensError",
     "ModelError",
     "OutOfMemoryError",
     "ReportError",
@@ -36,6 +37,10 @@ class ValidationError(ModelError):
 
 class WorkloadError(ExitbenchError):
     """A workload that cannot be found, read or used in the mode asked for."""
+
+
+class LensError(ExitbenchError):
+    """A tuned lens that cannot be trained, written or read, or that belongs to another model."""
 
 
 class TraceError(ExitbenchError):

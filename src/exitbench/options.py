@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from exitbench.config import TraceOptions
+from exitbench.config import LensOptions, TraceOptions
 from exitbench.errors import ExitbenchError
 from exitbench.progress import Progressor
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JsonOption",
+    "LensGroup",
     "LoadGroup",
     "ModelArgument",
     "QuietOption",
-    "ReadoutOption",
     "ReplayGroup",
     "ScoreSeedOption",
     "SkipCorruptOption",
@@ -42,7 +42,6 @@ ModelArgument = Annotated[
     ),
 ]
 WorkloadOption = Annotated[str, typer.Option(help="NAME, FILE (.jsonl, .txt) or hub:ID.")]
-ReadoutOption = Annotated[Literal["logit"], typer.Option(help="How hidden states are read out.")]
 ScoreSeedOption = Annotated[
     int | None,
     typer.Option("--seed", min=0, help="Seed of the bootstrap and of the folds.", show_default="the trace's own"),
@@ -75,6 +74,7 @@ class TraceGroup:
         list[str] | None,
         typer.Option(help="An optional signal to record too; may be given again.", metavar="NAME", show_default=False),
     ] = None
+    readout: Annotated[str, typer.Option(help="How hidden states are read out: logit, or tuned:FILE.")] = "logit"
     memory: Annotated[str, typer.Option(help="Most to hold beside the weights and one pass, e.g. 512MiB.")] = "2GiB"
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of the folds.")] = 0
 
@@ -136,6 +136,19 @@ class ReplayGroup:
             profile=None if self.profile is None else load_profile(self.profile),
             seed=trace_seed if self.seed is None else self.seed,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensGroup:
+    """How a tuned lens is trained."""
+
+    tokens: Annotated[int, typer.Option(help="To be seen in training; a shorter text is gone through again.")] = 65_536
+    learning_rate: Annotated[float, typer.Option(help="Of the first step; it falls linearly to 0.")] = 1e-3
+    seed: Annotated[int, typer.Option(min=0, help="Draws what is held out, and the order of the rest.")] = 0
+
+    def options(self) -> LensOptions:
+        """The same as checked options of a training."""
+        return LensOptions(**asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ ORDER = (
     ("registry", "config", "env", "files", "progress"),
     ("models", "workloads"),
     ("signals",),
+    ("lens",),
     ("trace",),
     ("stats",),
     ("policies",),

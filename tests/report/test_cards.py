@@ -121,3 +121,12 @@ def test_no_interval_of_another_level_passes_for_95(card, tmp_path):
     missed = precision.model_copy(update={"reached": False, "looks": (look, look, look)})
     text = printed(card.model_copy(update={"precision": missed}), width=400)
     assert "half-width 0.0182 is what all 96 prompts give, so it was not reached" in text
+
+
+def test_a_trained_lens_is_said(card):
+    """Figures of a trained readout quoted as those of the model alone."""
+    settings = card.settings.model_copy(update={"readout": "tuned:0123456789abcdef"})
+    other = card.model_copy(update={"settings": settings})
+    for text in (printed(other, width=400), unescaped(markdown_card(other))):
+        assert "read out through a trained lens (tuned:0123456789abcdef)" in text
+    assert "trained lens" not in printed(card)

@@ -160,13 +160,18 @@ class ModelAdapter:
             yield
 
     def readout(
-        self, hidden_RD: torch.Tensor, *, head: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self,
+        hidden_RD: torch.Tensor,
+        *,
+        head: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        gradients: bool = False,
     ) -> torch.Tensor:
         """Logits that the model's own code after the last block gives for hidden states of any depth.
 
         Args:
             hidden_RD: (R, D) hidden states, in the model's dtype.
             head: called in place of the model's head; it may return fewer numbers than the vocabulary has tokens.
+            gradients: let them flow back to the hidden states, for whoever learns by this readout.
 
         Returns:
             (R, V) logits in the model's own output dtype.
@@ -175,7 +180,7 @@ class ModelAdapter:
         hidden = self.paths.layout.from_rows(hidden_RD[:, None, :])
         input_ids = torch.zeros(len(hidden_RD), 1, dtype=torch.long, device=hidden_RD.device)
         with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode())
+            stack.enter_context(torch.inference_mode(not gradients))
             stack.enter_context(self._blocks_replaced(hidden))
             if head is not None:
                 stack.enter_context(_forward_replaced(self._head, head))

@@ -23,7 +23,7 @@ from exitbench.models.adapter import ModelAdapter
 from exitbench.models.discover import probe_ids
 from exitbench.models.strict import LOAD_ERRORS
 
-__all__ = ["Readout"]
+__all__ = ["Readout", "filled_up"]
 
 _LEAST_ROWS = 16
 """Products of fewer rows may be computed by other code, which adds up in another order; so they are filled up."""
@@ -95,7 +95,7 @@ class Readout:
         if not self.is_split:
             return self._adapter.readout(features_RE)
         with torch.inference_mode():
-            product = self._product(_filled_up(features_RE), tokens)
+            product = self._product(filled_up(features_RE), tokens)
             logits = product if self._head_is_last else self._after_head(product)
             return logits[: len(features_RE)]
 
@@ -168,8 +168,8 @@ class Readout:
         return self._workspace[:size]
 
 
-def _filled_up(features_RE: torch.Tensor) -> torch.Tensor:
-    """The rows, and as many copies of the first one as a product needs at least."""
+def filled_up(features_RE: torch.Tensor) -> torch.Tensor:
+    """The rows, and as many copies of the first one as a product needs, so that none depends on how many there are."""
     missing = _LEAST_ROWS - len(features_RE)
     return features_RE if missing <= 0 else torch.cat([features_RE, features_RE[:1].expand(missing, -1)])
 

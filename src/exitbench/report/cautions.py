@@ -47,6 +47,11 @@ def _outcome(precision: Precision) -> str:
 
 
 def _about_tokens(card: ScoreCard) -> Iterator[str]:
+    if card.settings.readout != "logit":
+        yield (
+            f"Depths below the last are read out through a trained lens ({card.settings.readout}): the figures are the "
+            "model's with that lens, whose own products every probe would have to pay for."
+        )
     if card.settings.on == "text":
         yield "The tokens are given text, not the model's own answers: suitability in generation may differ."
     if (loops := card.loop_share) is not None and loops.value:

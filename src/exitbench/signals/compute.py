@@ -62,6 +62,7 @@ def compute_signals(
     readout: ReadsOut,
     *,
     names: Iterable[str] | None = None,
+    read_LRD: torch.Tensor | None = None,
     memory: int = DEFAULT_MEMORY,
 ) -> dict[str, NDArray[np.generic]]:
     """Compute signals.
@@ -71,6 +72,7 @@ def compute_signals(
         target: (R,) id of the token that really comes next.
         readout: of the model.
         names: of the signals; of those recorded by default if None.
+        read_LRD: (L + 1, R, D) states to be read out in their place; signals of the hidden states stay those of them.
         memory: bytes to hold at once, as far as one token needs no more at one depth, or at two where a signal compares
             with the depth before.
 
@@ -84,6 +86,7 @@ def compute_signals(
     signals = {name: SIGNALS.get(name) for name in (recorded_names() if names is None else names)}
     needs_logits = any(of.needs_logits for of in signals.values())
     fused = None if needs_logits else _fused_readout(readout, hidden_LRD.device)
+    read_LRD = hidden_LRD if read_LRD is None else read_LRD
     if fused is not None:
         views, (tokens_at_once, depths_at_once) = fused.views, fused.sizes(hidden_LRD.shape, memory)
     else:
@@ -94,7 +97,7 @@ def compute_signals(
     table = {name: np.empty((num_rows, num_depths), signal.dtype) for name, signal in signals.items()}
     for start in range(0, num_rows, tokens_at_once):
         rows = slice(start, min(start + tokens_at_once, num_rows))
-        for depths, view in views(hidden_LRD[:, rows], target[rows], depths_at_once):
+        for depths, view in views(hidden_LRD[:, rows], read_LRD[:, rows], target[rows], depths_at_once):
             for name, signal in signals.items():
                 table[name][rows, depths] = signal.compute(view).T.cpu().numpy()
     return dict(table)
@@ -122,6 +125,7 @@ def _sizes(num_depths: int, readout: ReadsOut, device: torch.device, memory: int
 def _views(
     readout: ReadsOut,
     hidden_LTD: torch.Tensor,
+    read_LTD: torch.Tensor,
     target: torch.Tensor,
     depths_at_once: int,
     *,
@@ -138,7 +142,7 @@ def _views(
     while high > 0:
         low = max(0, high - depths_at_once)
         first = low + 1 if previous and low > 0 else low
-        logits_KTV = readout(hidden_LTD[low:high].flatten(0, 1)).view(high - low, num_tokens, -1)
+        logits_KTV = readout(read_LTD[low:high].flatten(0, 1)).view(high - low, num_tokens, -1)
         native = native_reductions(logits_KTV.dtype, logits_KTV.device)
         if final is None:
             final_logits = logits_KTV[-1].clone() if low > 0 else logits_KTV[-1]  # the next readout writes over them

@@ -55,11 +55,14 @@ class FusedReadout:
         return tokens, rows // tokens
 
     def views(
-        self, hidden_LTD: torch.Tensor, target: torch.Tensor, depths_at_once: int
+        self, hidden_LTD: torch.Tensor, read_LTD: torch.Tensor, target: torch.Tensor, depths_at_once: int
     ) -> Iterator[tuple[slice, DepthView]]:
-        """Views of the same tokens at all depths, from the last one down, at most `depths_at_once` together."""
+        """Views of the same tokens at all depths, from the last one down, at most `depths_at_once` together.
+
+        What is read out are the states `read_LTD`; signals of hidden states are of `hidden_LTD`.
+        """
         num_blocks = len(hidden_LTD) - 1
-        final_features_TE = self.readout.features(hidden_LTD[-1])
+        final_features_TE = self.readout.features(read_LTD[-1])
         final = reduce_logits(final_features_TE, self.head, target[:, None])
         at_target = torch.stack([final.at[:, 0], final.top_logit], -1)
         depths = slice(num_blocks, num_blocks + 1)
@@ -68,7 +71,7 @@ class FusedReadout:
         yield depths, final_view
         for high in range(num_blocks, 0, -depths_at_once):
             depths = slice(max(0, high - depths_at_once), high)
-            features_RE = self.readout.features(hidden_LTD[depths].flatten(0, 1))
+            features_RE = self.readout.features(read_LTD[depths].flatten(0, 1))
             ids = torch.stack([target, final.top_id], -1).repeat(high - depths.start, 1)
             own = reduce_logits(features_RE, self.head, ids)
             compared = compare_logits(
@@ -148,7 +151,7 @@ def _passes_trial(fused: FusedReadout) -> bool:
     final = DepthView(logits[-1], hidden_KTD[-1], target)
     signals = [of for name in SIGNALS if not (of := SIGNALS.get(name)).needs_logits and of.dtype == "float32"]
     try:
-        for depths, view in fused.views(hidden_KTD, target, depths_at_once=num_depths):
+        for depths, view in fused.views(hidden_KTD, hidden_KTD, target, depths_at_once=num_depths):
             before = one_block_earlier(hidden_KTD, depths)
             want = DepthView(logits[depths], hidden_KTD[depths], target, previous_hidden=before, final=final)
             found = view.top_id.clamp(0, want.vocab_size - 1)  # a GPU does not survive an index out of range

@@ -13,6 +13,7 @@ from pathlib import Path
 from exitbench.config import Mode, TraceOptions
 from exitbench.env import environment_report, library_versions
 from exitbench.errors import OutOfMemoryError, WorkloadError
+from exitbench.lens import Translators, translators_for
 from exitbench.models.catalogue import facts_of
 from exitbench.models.load import LoadedModel
 from exitbench.models.placement import weights_wait_on
@@ -60,6 +61,7 @@ def collect(
     Raises:
         UnknownNameError: `options.also` names no signal.
         WorkloadError: the workload does not fit the mode or the model's context.
+        LensError: the lens of the readout cannot be read, or belongs to another model.
         TraceError: `stopping` has too few samples, `out` holds something else or a part that cannot be read, or another
             run is writing there.
     """
@@ -67,10 +69,13 @@ def collect(
     order: Order = "workload" if stopping is None else "looks"
     kind = _Answers if mode == "answers" else _Documents
     run = kind(loaded, workload, options, order, progress.say)
+    translators = translators_for(loaded, options.readout)
     looks = [len(run.samples)] if stopping is None else stopping.plan(len(run.samples))
-    recorder = Recorder(loaded, fast=options.fast, also=options.also, memory=options.memory_bytes, say=progress.say)
+    recorder = Recorder(
+        loaded, translators, fast=options.fast, also=options.also, memory=options.memory_bytes, say=progress.say
+    )
     with quiet_transformers(), sole_writer(out):
-        folder = TraceFolder(out, _manifest(loaded, workload, options, mode, order, command), run.samples)
+        folder = TraceFolder(out, _manifest(loaded, workload, translators, options, mode, order, command), run.samples)
         missing = why_not_native(loaded.readout.dtype) if loaded.model.device.type == "cpu" else None
         if missing:
             progress.say(f"logits are reduced by torch, several times slower than by compiled code: {missing}")
@@ -226,7 +231,13 @@ def _reductions(loaded: LoadedModel) -> str:
 
 
 def _manifest(
-    loaded: LoadedModel, workload: Workload, options: TraceOptions, mode: Mode, order: Order, command: str
+    loaded: LoadedModel,
+    workload: Workload,
+    translators: Translators | None,
+    options: TraceOptions,
+    mode: Mode,
+    order: Order,
+    command: str,
 ) -> Manifest:
     model, source, answers = loaded.model, loaded.source, mode == "answers"
     return Manifest(
@@ -253,7 +264,7 @@ def _manifest(
             recorded="decisions" if options.fast else "signals",
             also=options.also,
             on=mode,
-            readout="logit",
+            readout="logit" if translators is None else translators.name,
             dtype=str(model.dtype).removeprefix("torch."),
             output_dtype=loaded.output_dtype,
             attention=model.config._attn_implementation,
@@ -267,7 +278,12 @@ def _manifest(
             order=order,
         ),
         libraries=library_versions(),
-        environment=environment_report() | {"weights_on": weights_wait_on(model), "reductions": _reductions(loaded)},
+        environment=environment_report()
+        | {
+            "weights_on": weights_wait_on(model),
+            "reductions": _reductions(loaded),
+            "lens": None if translators is None else translators.origin.model_dump(mode="json"),
+        },
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -58,6 +58,7 @@ class Settings(_Frozen):
     """Optional signals recorded beside the others, sorted."""
     on: Literal["answers", "text"]
     readout: str
+    """"logit", or "tuned:" and the beginning of a sha256 over the numbers of a lens."""
     dtype: str
     output_dtype: str
     """dtype of the model's own logits; logits at every depth are rounded to it before comparing."""

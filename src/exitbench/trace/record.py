@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exitbench.lens import Translators
 from exitbench.models.load import LoadedModel
 from exitbench.signals import compute_signals
 from exitbench.signals.compute import DEFAULT_MEMORY
@@ -45,6 +46,7 @@ class Recorder:
 
     Args:
         loaded: a validated model.
+        translators: of a tuned lens; None for the logit lens.
         fast: record decisions alone.
         also: names of optional signals to record too.
         memory: bytes to hold at once beside the weights and one pass.
@@ -57,6 +59,7 @@ class Recorder:
     def __init__(
         self,
         loaded: LoadedModel,
+        translators: Translators | None = None,
         *,
         fast: bool,
         also: Sequence[str] = (),
@@ -65,6 +68,7 @@ class Recorder:
     ) -> None:
         self._loaded = loaded
         self._names = recorded_names(also)
+        self._translators = translators
         on_cpu = loaded.model.device.type == "cpu"
         self._for_hidden = Budget(memory // 2, "hidden states", say)
         self._for_logits = Budget(min(memory // 2, DEFAULT_MEMORY) if on_cpu else memory // 2, "logits", say)
@@ -93,7 +97,7 @@ class Recorder:
         adapter = self._loaded.adapter
         ids = torch.tensor([stretch.ids], device=self._loaded.model.device)
         probe_KTD = self._loaded.readout.probe_KTD
-        # Twice, for they are gathered one depth after the other and then put together.
+        # Twice, for they are gathered one depth after the other and then put together, and later translated.
         of_row = 2 * (adapter.num_blocks + 1) * probe_KTD.shape[-1] * probe_KTD.element_size()
 
         def capture(memory: int) -> torch.Tensor:
@@ -104,9 +108,10 @@ class Recorder:
     def _part(self, stretch: Stretch, rows: slice, hidden_LRD: torch.Tensor) -> Rows:
         ids = torch.tensor(stretch.ids, device=hidden_LRD.device)
         target = ids[rows.start + 1 : rows.stop + 1]
+        read_LRD = hidden_LRD if self._translators is None else self._translators(hidden_LRD)
         signals: dict[str, NDArray[np.generic]] = {}
         if self._lazy is not None:
-            decided = self._with_logits(partial(self._lazy, hidden_LRD))
+            decided = self._with_logits(partial(self._lazy, read_LRD))
             if decided.not_finite:
                 raise SampleFailedError(
                     f"logits are not finite, turn {stretch.turn + 1}; trace without --fast to see where"
@@ -114,7 +119,7 @@ class Recorder:
             final_id, depth = decided.final_id, decided.decision_depth
         else:
             signals = self._with_logits(
-                partial(compute_signals, hidden_LRD, target, self._loaded.readout, names=self._names)
+                partial(compute_signals, hidden_LRD, target, self._loaded.readout, names=self._names, read_LRD=read_LRD)
             )
             _refuse_not_finite(signals, rows.start, stretch.turn)
             top1_id = signals["top1_id"].astype(np.int32)
