@@ -19,7 +19,8 @@ import numpy as np
 
 from exitbench.policies import POLICIES, ExitPolicy, Seen
 from exitbench.policies.grids import PROBABILITIES
-from exitbench.replay.crossfit import Folds, cross_fit
+from exitbench.replay.crossfit import cross_fit
+from exitbench.replay.folds import Folds
 from exitbench.replay.frontier import frontier
 from exitbench.stats.bootstrap import LEVEL, MIN_PROMPTS
 from exitbench.stats.material import Material, certain, gather

@@ -4,8 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import settings
 
 from exitbench.policies.builtin import POLICIES
 from exitbench.policies.confidence import Entropy, Margin, TopProbability
@@ -13,16 +12,8 @@ from exitbench.policies.grids import PROBABILITIES
 from exitbench.policies.schedule import Schedule
 from exitbench.policies.static import FixedDepth
 from exitbench.policies.trained import Gate
-from exitbench.replay.crossfit import (
-    NUM_FOLDS,
-    CrossFit,
-    Folds,
-    best_of,
-    bootstrap_rule,
-    cross_fit,
-    deal_folds,
-    loosest_threshold,
-)
+from exitbench.replay.crossfit import CrossFit, best_of, bootstrap_rule, cross_fit, loosest_threshold
+from exitbench.replay.folds import NUM_FOLDS, Folds, deal_folds
 from exitbench.stats.bootstrap import Prompts, draw_weights
 from exitbench.trace.decided import remaining_costs
 from exitbench.trace.decision import decision_depths
@@ -41,15 +32,6 @@ def test_a_bound_at_exactly_eps_is_kept():
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from("abc"), min_size=10, max_size=40), st.integers(0, 5))
-def test_folds_are_even_overall_and_in_every_category(categories, seed):
-    """Small categories all dealt into fold 0, or a fold left empty."""
-    folds = deal_folds(tuple(categories), np.random.default_rng(seed))
-    for members in (np.ones(len(folds), dtype=bool), *(np.asarray(categories) == name for name in "abc")):
-        sizes = np.bincount(folds[members], minlength=NUM_FOLDS)
-        assert sizes.max() - sizes.min() <= 1
-
-
 def folds_of(material, *, draws=60, seed=9):
     return Folds(material.prompts, draws=draws, seed=np.random.SeedSequence(seed))
 

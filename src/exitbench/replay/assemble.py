@@ -11,7 +11,7 @@ from exitbench.policies.confidence import TopProbability
 from exitbench.progress import SILENT, Progressor
 from exitbench.replay.ceiling import oracle
 from exitbench.replay.columns import CostColumns
-from exitbench.replay.crossfit import Folds
+from exitbench.replay.folds import Folds
 from exitbench.replay.frontier import frontier
 from exitbench.replay.hold import Bench, Held, best, hold
 from exitbench.replay.look import require_same_model

@@ -1,9 +1,9 @@
 """Thresholds chosen on some prompts, and what they do on others.
 
-Prompts are dealt into five folds within category. For each fold the threshold is chosen on the other four and the
-tokens of the fold itself leave by it; pooled, every token has been judged by a threshold that never saw its prompt. A
-policy that is trained is fitted on one of the four folds and its threshold chosen on the other three, for a threshold
-chosen where the policy was fitted trusts it too much. Where no threshold qualifies no token leaves early, a real 0.
+For each of the `folds` the threshold is chosen on the others and the tokens of the fold itself leave by it; pooled,
+every token has been judged by a threshold that never saw its prompt. A policy that is trained is fitted on prompts of
+its own, for a threshold chosen where the policy was fitted trusts it too much. Where no threshold qualifies no token
+leaves early, a real 0.
 
 The plain rule ("bootstrap"): the thresholds of the declared grid are scanned from strict to loose, and the loosest is
 kept such that it *and every stricter one* hold the one-sided 95 % bootstrap upper bound of token disagreement at or
@@ -23,51 +23,30 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from exitbench.policies.policy import ExitPolicy, Seen
+from exitbench.policies.policy import Calibration, ExitPolicy, Seen
+from exitbench.replay.folds import NUM_FOLDS, Folds, Part
 from exitbench.replay.look import calibration_of, look
 from exitbench.replay.sweep import Totals, sweep
-from exitbench.stats.bootstrap import Prompts, draw_weights, ratio_of_sums
+from exitbench.stats.bootstrap import ratio_of_sums
 from exitbench.stats.material import Material
 from exitbench.trace.decision import Depths
 
 __all__ = [
-    "NUM_FOLDS",
     "Columns",
     "CrossFit",
-    "Folds",
-    "Part",
     "Rule",
     "best_of",
     "bootstrap_rule",
     "calibrated_on_all",
     "cross_fit",
-    "deal_folds",
     "loosest_threshold",
 ]
 
-NUM_FOLDS = 5
 UPPER_PERCENTILE = 95.0
 
 Floats = NDArray[np.float64]
 Columns = Callable[[ExitPolicy], Floats]
 """(L + 1, C) what a token that leaves at each depth counts, given a policy's probe depths."""
-
-
-def deal_folds(categories: Sequence[str], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Deal prompts into folds within category, carrying on where the last category stopped.
-
-    Args:
-        categories: (P,) category of each prompt.
-        rng: source of randomness.
-
-    Returns:
-        (P,) fold of each prompt, 0..NUM_FOLDS-1; sizes differ by at most one, overall and within a category.
-    """
-    labels = np.asarray(categories)
-    groups = [rng.permutation(np.flatnonzero(labels == name)) for name in dict.fromkeys(categories)]
-    folds = np.empty(len(labels), dtype=np.int64)
-    folds[np.concatenate(groups)] = np.arange(len(labels)) % NUM_FOLDS
-    return folds
 
 
 def loosest_threshold(upper: Floats, eps: float) -> int | None:
@@ -82,57 +61,6 @@ def loosest_threshold(upper: Floats, eps: float) -> int | None:
     """
     kept = int(np.logical_and.accumulate(upper[::-1] <= eps).sum())
     return len(upper) - kept if kept else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """The prompts that one fold's threshold is chosen with; masks (P,)."""
-
-    held_out: NDArray[np.bool_]
-    fit: NDArray[np.bool_]
-    """Those that trained parts and learned probe depths may see; none where nothing is learned."""
-    calibrate: NDArray[np.bool_]
-    weights: Floats
-    """(B, number of calibration prompts) resamples of them."""
-
-
-class Folds:
-    """The folds of a trace's prompts and the resamples of each calibration, dealt once and shared by all policies.
-
-    Args:
-        prompts: at least `NUM_FOLDS` of them.
-        draws: B.
-        seed: of the deal and of the resamples.
-    """
-
-    def __init__(self, prompts: Prompts, *, draws: int, seed: np.random.SeedSequence) -> None:
-        assert prompts.num_prompts >= NUM_FOLDS, f"{prompts.num_prompts} prompts cannot be dealt into {NUM_FOLDS} folds"
-        rng = np.random.default_rng(seed)
-        self._prompts, self._draws, self._rng = prompts, draws, rng
-        self.fold = deal_folds(prompts.categories, rng)
-        """(P,)"""
-        nothing = np.zeros(len(self.fold), dtype=np.bool_)
-        self._plain = [self._part(fold, nothing) for fold in range(NUM_FOLDS)]
-        self._learning = [self._part(fold, self.fold == (fold + 1) % NUM_FOLDS) for fold in range(NUM_FOLDS)]
-
-    def parts(self, *, learns: bool) -> list[Part]:
-        """One part a fold.
-
-        Args:
-            learns: whether something is to be fitted before the threshold is chosen.
-        """
-        return self._learning if learns else self._plain
-
-    def whole(self, *, learns: bool) -> Part:
-        """All prompts as calibration prompts, but for one fold that goes to fitting where something is to be fitted."""
-        return self._part(NUM_FOLDS, (self.fold == 0) & learns)
-
-    def _part(self, fold: int, fit: NDArray[np.bool_]) -> Part:
-        held_out = self.fold == fold
-        calibrate = ~(held_out | fit)
-        names = [self._prompts.categories[index] for index in np.flatnonzero(calibrate)]
-        weights = draw_weights(names, draws=self._draws, rng=self._rng)
-        return Part(held_out=held_out, fit=fit, calibrate=calibrate, weights=weights)
 
 
 class Rule(Protocol):
@@ -244,10 +172,12 @@ def _replayed(material: Material, policy: ExitPolicy, columns: Columns) -> _Repl
 def _fitted(material: Material, policy: ExitPolicy, part: Part, probe_cost: float) -> ExitPolicy:
     """Probe depths first, then what is fitted at them."""
     keep = part.fit[material.prompts.row_prompt]
-    for step in ("scheduled", "fitted"):
-        calibration = calibration_of(material.trace, policy, keep=keep, rho=material.rho, probe_cost=probe_cost)
-        policy = getattr(policy, step)(calibration)
-    return policy
+
+    def calibration(at: ExitPolicy) -> Calibration:
+        return calibration_of(material.trace, at, keep=keep, rho=material.rho, probe_cost=probe_cost)
+
+    scheduled = policy.scheduled(calibration(policy))
+    return scheduled.fitted(calibration(scheduled))
 
 
 def _held_out(material: Material, replayed: _Replayed, part: Part, index: int | None) -> CrossFit:
@@ -290,19 +220,17 @@ def best_of(fits: Sequence[CrossFit], material: Material, folds: Folds, *, colum
         folds: of its prompts.
         column: which of the columns is to be as large as possible; where none is above 0, no token leaves early.
     """
-    stays = CrossFit(
-        exit_depth=np.full_like(fits[0].exit_depth, material.trace.num_blocks),
-        values=np.zeros_like(fits[0].values),
-        policies=tuple(policy.model_copy(update={"threshold": None}) for policy in fits[0].policies),
-        calibrated=np.zeros_like(fits[0].calibrated),
-    )
-    fits = [stays, *fits]
-    winner = np.argmax([fit.calibrated[:, column] for fit in fits], axis=0)
-    of_row = winner[folds.fold[material.prompts.row_prompt]]
-    rows = np.arange(len(of_row))
-    return CrossFit(
-        exit_depth=np.stack([fit.exit_depth for fit in fits])[of_row, rows],
-        values=np.stack([fit.values for fit in fits])[of_row, rows],
-        policies=tuple(fits[index].policies[fold] for fold, index in enumerate(winner)),
-        calibrated=np.stack([fits[index].calibrated[fold] for fold, index in enumerate(winner)]),
-    )
+    values = np.zeros_like(fits[0].values)
+    depth = np.full_like(fits[0].exit_depth, material.trace.num_blocks)
+    calibrated = np.zeros_like(fits[0].calibrated)
+    policies: list[ExitPolicy] = []
+    for fold, saved in enumerate(zip(*(fit.calibrated[:, column] for fit in fits), strict=True)):
+        winner = fits[int(np.argmax(saved))]
+        if max(saved) > 0:
+            rows = folds.fold[material.prompts.row_prompt] == fold
+            values[rows], depth[rows] = winner.values[rows], winner.exit_depth[rows]
+            calibrated[fold] = winner.calibrated[fold]
+            policies.append(winner.policies[fold])
+        else:
+            policies.append(winner.policies[fold].model_copy(update={"threshold": None}))
+    return CrossFit(exit_depth=depth, values=values, policies=tuple(policies), calibrated=calibrated)

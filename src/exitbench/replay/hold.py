@@ -10,7 +10,8 @@ import numpy as np
 
 from exitbench.policies.policy import ExitPolicy, Floats
 from exitbench.replay.columns import COLUMNS, CostColumns
-from exitbench.replay.crossfit import CrossFit, Folds, best_of, calibrated_on_all, cross_fit
+from exitbench.replay.crossfit import CrossFit, best_of, calibrated_on_all, cross_fit
+from exitbench.replay.folds import Folds
 from exitbench.replay.targets import Target, missing_prompts, rule_for
 from exitbench.stats.material import Material
 

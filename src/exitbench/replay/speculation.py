@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from exitbench.replay.crossfit import NUM_FOLDS, Folds
+from exitbench.replay.folds import NUM_FOLDS, Folds
 from exitbench.stats.bootstrap import Estimate, ratio
 from exitbench.stats.material import Material
 from exitbench.trace.table import Trace

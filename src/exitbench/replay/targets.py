@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from exitbench.errors import ExitbenchError
-from exitbench.replay.crossfit import Folds, Part, Rule, bootstrap_rule
+from exitbench.replay.crossfit import Rule, bootstrap_rule
+from exitbench.replay.folds import Folds, Part
 from exitbench.replay.sweep import Totals
 from exitbench.stats.certify import DELTA, Procedure, certify, prompts_needed
 from exitbench.stats.risk import Risk, losses_of

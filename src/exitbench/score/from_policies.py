@@ -7,7 +7,8 @@ import numpy as np
 from exitbench.policies.confidence import TopProbability
 from exitbench.replay.ceiling import oracle
 from exitbench.replay.columns import COLUMNS, CostColumns
-from exitbench.replay.crossfit import CrossFit, Folds, cross_fit
+from exitbench.replay.crossfit import CrossFit, cross_fit
+from exitbench.replay.folds import Folds
 from exitbench.replay.frontier import frontier
 from exitbench.replay.speculation import project
 from exitbench.replay.targets import Target, missing_prompts, rule_for
