@@ -10,26 +10,19 @@ From a package of your own, register it in pyproject.toml in place of `POLICIES.
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from rich.console import Console
 
+from exitbench.api import TraceOptions, read_trace, replay, trace, trace_folder
+from exitbench.models.toy import save_toy
 from exitbench.policies import POLICIES, ExitPolicy, Seen
 from exitbench.policies.grids import PROBABILITIES
-from exitbench.replay.crossfit import cross_fit
-from exitbench.replay.folds import Folds
-from exitbench.replay.frontier import frontier
-from exitbench.stats.bootstrap import LEVEL, MIN_PROMPTS
-from exitbench.stats.material import Material, certain, gather
-from exitbench.trace.store import read_trace
+from exitbench.report.replay import replay_tables
 from exitbench.trace.table import Trace
-
-DRAWS = 1000
-EPS = 0.05
-SHOWN = (0.0, 0.1, 0.2, 0.5, 0.9, 0.99)
 
 
 class SureTwice(ExitPolicy):
@@ -57,30 +50,10 @@ POLICIES.add(SureTwice.name, SureTwice)
 
 def toy_trace() -> Trace:
     """A trace of an untrained toy model."""
-    from exitbench.api import TraceOptions, trace
-    from exitbench.models.toy import save_toy
-
     with tempfile.TemporaryDirectory() as folder:
         model = save_toy(Path(folder) / "toy", num_blocks=6)
         options = TraceOptions(limit=24, max_new_tokens=8)
         return trace(str(model), "mini", out=Path(folder) / "trace", options=options)
-
-
-def show(material: Material, policy: ExitPolicy) -> None:
-    """Print a policy's frontier, and what it saves where at most 5 % of the tokens may change."""
-    curve = frontier(material, policy)
-    print(f"{policy.name}\n  threshold  blocks' work saved  tokens changed")
-    for threshold in SHOWN:
-        at = curve.savings.at.index(threshold)
-        print(f"  {threshold:9}  {curve.savings.value[at]:18.1%}  {curve.disagreement.value[at]:14.1%}")
-    if material.prompts.num_prompts < MIN_PROMPTS:
-        print(f"  no threshold chosen: that needs at least {MIN_PROMPTS} prompts")
-        return
-    folds = Folds(material.prompts, draws=DRAWS, seed=np.random.SeedSequence(0))
-    (fit,) = cross_fit(material, policy, folds, eps_grid=(EPS,), columns=lambda _: material.rho[:, None])
-    saved, changed = certain(material.mean(fit.values[:, 0])), material.figure(~material.agrees_at(fit.exit_depth))
-    print(f"  thresholds chosen on other prompts, {EPS:.0%} of tokens allowed to change:")
-    print(f"  saved {saved.text()}, changed {changed.text()}\n")
 
 
 def main() -> None:
@@ -88,11 +61,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trace", nargs="?", type=Path)
     folder = parser.parse_args().trace
-    trace = toy_trace() if folder is None else read_trace(folder / "trace" if (folder / "trace").is_dir() else folder)
-    material = gather(trace, draws=DRAWS, seed=np.random.SeedSequence(0), level=LEVEL, pooled=False)
-    for name in ("top1-prob", "sure-twice"):
-        show(material, POLICIES.get(name)())
+    traced = toy_trace() if folder is None else read_trace(trace_folder(folder))
+    Console(width=140).print(replay_tables(replay(traced, [SureTwice()])))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
