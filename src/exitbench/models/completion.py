@@ -27,12 +27,13 @@ from exitbench.models.adapter import ModelAdapter
 from exitbench.models.discover import probe_ids
 from exitbench.models.products import Products, is_packed
 from exitbench.models.state import StateChange, held_tensors
-from exitbench.models.stream import arguments
+from exitbench.models.stream import Port, arguments
 
 __all__ = ["Completion", "watch_completion"]
 
+_Way = tuple[Any, ...]
 _PROMPT_TOKENS, _DECODED = 4, 2
-_PROBES = 3
+_PROBES = 2
 """Random hidden states a block: an element counts if any of them shows it."""
 
 
@@ -104,13 +105,15 @@ def _observed(
     counts: dict[str, float] = {}
     context_share = 0.0
     generator = torch.Generator().manual_seed(index)
-    grown: tuple[tuple[Any, ...], ...] = ()
+    grown: tuple[_Way, ...] = ()
     for _ in range(_PROBES):
         with _differentiable(block, parameters):
-            probe = _Probe.run(adapter, index, call, grown, generator)
-            grown = probe.grown
-            probe.require_complete(state)
-            gradients, share = probe.gradients(list(parameters.values()), generator)
+            given = _Given.copied(adapter, index, call, grown, generator)
+            with _followed():
+                probe = given.run()
+                probe.require_complete(state)
+                gradients, share = probe.gradients(list(parameters.values()), generator)
+        grown = probe.grown
         context_share = max(context_share, share)
         for name, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
@@ -148,9 +151,7 @@ def _differentiable(block: torch.nn.Module, parameters: Mapping[str, torch.nn.Pa
             held |= {k: copy.deepcopy(v) for k, v in values.items() if any(True for _ in held_tensors(v))}
         for parameter in parameters.values():
             parameter.requires_grad_(True)
-        # States written in place would otherwise spoil what was saved for the backward pass.
-        with torch.enable_grad(), torch.autograd.graph.allow_mutation_on_saved_tensors(), _no_grad_ignored():
-            yield
+        yield
     finally:
         for name, parameter in parameters.items():
             parameter.requires_grad_(needed[name])
@@ -159,9 +160,14 @@ def _differentiable(block: torch.nn.Module, parameters: Mapping[str, torch.nn.Pa
 
 
 @contextmanager
-def _no_grad_ignored() -> Iterator[None]:
-    """Let code that turns gradients off for itself, as indexers of sparse attention do, show what it depends on."""
+def _followed() -> Iterator[None]:
+    """Let autograd follow everything that is done, also to states that are written in place.
+
+    Code that turns gradients off for itself, as indexers of sparse attention do, is to show what it depends on too.
+    """
     with (
+        torch.enable_grad(),
+        torch.autograd.graph.allow_mutation_on_saved_tensors(),
         patch.object(torch.no_grad, "__enter__", lambda self: None),
         patch.object(torch.no_grad, "__exit__", lambda self, *error: None),
     ):
@@ -169,61 +175,96 @@ def _no_grad_ignored() -> Iterator[None]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Given:
+    """A call of a block to come: copies of what it is given, with a random hidden state."""
+
+    block: torch.nn.Module
+    port: Port
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    hidden: torch.Tensor
+    before: dict[_Way, tuple[torch.Tensor, int, torch.Tensor]]
+    """Tensors that may be state: each as it is, its version, and a copy."""
+    context: list[torch.Tensor]
+    """Of these, what was cached for earlier tokens, where gradients are to reach it."""
+
+    @classmethod
+    def copied(
+        cls,
+        adapter: ModelAdapter,
+        index: int,
+        call: tuple[tuple[Any, ...], dict[str, Any]],
+        grown: tuple[_Way, ...],
+        generator: torch.Generator,
+    ) -> "_Given":
+        """Copy the arguments of a call, and put a random hidden state of the same size in its place."""
+        args, kwargs = copy.deepcopy(call)
+        port, block = adapter.paths.ports[index], adapter.blocks[index]
+        real = port.taken(args, kwargs)
+        noise = torch.randn(real.shape, generator=generator).to(real) * real.float().std().to(real)
+        held = dict(held_tensors(_holders(block, port, args, kwargs)))
+        return cls(
+            block=block,
+            port=port,
+            args=args,
+            kwargs=kwargs,
+            hidden=noise.requires_grad_(True),
+            before={way: (tensor, tensor._version, tensor.clone()) for way, tensor in held.items()},
+            context=[held[way].requires_grad_(True) for way in grown],
+        )
+
+    def run(self) -> "_Probe":
+        """Call the block, past the hooks that watch the pass which this is no part of."""
+        # A copy of the hidden state, for a block may write to its input.
+        args, kwargs = self.port.given(self.args, self.kwargs, self.hidden.clone())
+        output = self.block.forward(*args, **kwargs)
+        now = dict(held_tensors(_holders(self.block, self.port, args, kwargs)))
+        changed = [way for way in self.before if way in now and not self._is_as_it_was(way, now[way])]
+        old = {way: self.before[way][2] for way in changed}
+        longer = tuple(way for way in changed if old[way].shape != now[way].shape)
+        written = [_added(now[way], old[way]) if way in longer else now[way] for way in changed]
+        num_fixed = sum(now[way].numel() for way in changed if way not in longer)
+        if not written:  # blocks that return their state, for the model to keep
+            shapes = {tensor.shape for way, (tensor, _, _) in self.before.items() if len(way) > 2}
+            returned = output if isinstance(output, tuple | list) else ()
+            others = [part for entry, part in enumerate(returned) if entry != self.port.entry]
+            written = [tensor for _, tensor in held_tensors(others) if tensor.shape in shapes]
+            num_fixed = sum(tensor.numel() for tensor in written)
+        return _Probe(
+            written=written,
+            num_fixed=num_fixed,
+            grown=longer,
+            grown_bytes=sum(now[way].nbytes - old[way].nbytes for way in longer),
+            context=self.context,
+        )
+
+    def _is_as_it_was(self, way: _Way, now: torch.Tensor) -> bool:
+        tensor, version, values = self.before[way]
+        if now is tensor and now._version == version:  # nobody wrote to it
+            return True
+        return now.shape == values.shape and torch.equal(now.detach(), values)
+
+
+def _holders(block: torch.nn.Module, port: Port, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Whatever may hold state: all arguments but the hidden state, and the block's modules."""
+    given = arguments(args, kwargs)
+    del given[port.argument]
+    return given, list(block.modules())
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Probe:
-    """One differentiable call of a block on a random hidden state."""
+    """What one differentiable call of a block wrote."""
 
     written: list[torch.Tensor]
     """State that is new: positions added, and tensors that changed."""
     num_fixed: int
     """Elements of those that changed."""
-    grown: tuple[tuple[Any, ...], ...]
+    grown: tuple[_Way, ...]
     """Ways to the tensors that grew."""
     grown_bytes: int
     context: list[torch.Tensor]
     """What was cached before, where gradients are to reach it."""
-
-    @classmethod
-    def run(
-        cls,
-        adapter: ModelAdapter,
-        index: int,
-        call: tuple[tuple[Any, ...], dict[str, Any]],
-        grown: tuple[tuple[Any, ...], ...],
-        generator: torch.Generator,
-    ) -> "_Probe":
-        """Call the block with a random hidden state of the size that it was given."""
-        port, block = adapter.paths.ports[index], adapter.blocks[index]
-        args, kwargs = copy.deepcopy(call)
-        real = port.taken(args, kwargs)
-        noise = torch.randn(real.shape, generator=generator).to(real) * real.float().std().to(real)
-        hidden = noise.requires_grad_(True).clone()  # a copy, for a block may write to its input
-        given = arguments(args, kwargs)
-        del given[port.argument]
-        holders = given, list(block.modules())
-        before = dict(held_tensors(holders))
-        context = [before[way].requires_grad_(True) for way in grown]
-        old = {way: tensor.detach().clone() for way, tensor in before.items()}
-        args, kwargs = port.given(args, kwargs, hidden)
-        # Past the hooks, which watch the pass that this is no part of.
-        output = block.forward(*args, **kwargs)
-        now = dict(held_tensors(holders))
-        changed = [way for way in old if way in now and not _same(old[way], now[way])]
-        longer = tuple(way for way in changed if old[way].shape != now[way].shape)
-        written = [_added(now[way], old[way]) if way in longer else now[way] for way in changed]
-        num_fixed = sum(now[way].numel() for way in changed if way not in longer)
-        if not written:  # blocks that return their state, for the model to keep
-            shapes = {tensor.shape for way, tensor in old.items() if len(way) > 2}
-            returned = output if isinstance(output, tuple | list) else ()
-            others = [part for entry, part in enumerate(returned) if entry != port.entry]
-            written = [tensor for _, tensor in held_tensors(others) if tensor.shape in shapes]
-            num_fixed = sum(tensor.numel() for tensor in written)
-        return cls(
-            written=written,
-            num_fixed=num_fixed,
-            grown=longer,
-            grown_bytes=sum(now[way].nbytes - old[way].nbytes for way in longer),
-            context=context,
-        )
 
     def require_complete(self, state: StateChange) -> None:
         """Refuse what is not all of the state, or not seen by autograd.
@@ -249,10 +290,6 @@ class _Probe:
         reached = [g is not None and bool((g != 0).any()) for g in of_context]
         share = sum(size for size, is_reached in zip(sizes, reached, strict=True) if is_reached) / max(sum(sizes), 1)
         return list(gradients), share
-
-
-def _same(old: torch.Tensor, new: torch.Tensor) -> bool:
-    return old.shape == new.shape and torch.equal(old, new.detach())
 
 
 def _added(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
