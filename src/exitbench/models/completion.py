@@ -33,8 +33,9 @@ __all__ = ["Completion", "watch_completion"]
 
 _Way = tuple[Any, ...]
 _PROMPT_TOKENS, _DECODED = 4, 2
-_PROBES = 2
-"""Random hidden states a block: an element counts if any of them shows it."""
+_PROBES = 3
+"""Random hidden states a block: an element counts if any of them shows it. One is not enough, for a gate that a state
+saturates has a gradient of exactly zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
