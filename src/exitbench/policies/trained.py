@@ -160,7 +160,7 @@ def _gate(features_NF: Floats, agrees: NDArray[np.bool_]) -> tuple[float, ...]:
 
     if agrees.all() or not agrees.any():
         chance = (agrees.sum() + 0.5) / (len(agrees) + 1)
-        return (0.0,) * features_NF.shape[1] + (float(np.log(chance / (1 - chance))),)
+        return (*[0.0] * int(features_NF.shape[1]), float(np.log(chance / (1 - chance))))
     fit = LogisticRegression(max_iter=_ITERATIONS).fit(features_NF, agrees)
     return tuple(float(weight) for weight in (*fit.coef_[0], fit.intercept_[0]))
 
