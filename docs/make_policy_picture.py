@@ -38,7 +38,7 @@ def main() -> None:
         y=alt.Y("policy:N", sort=list(SHOWN), title=None),
         color=alt.Color("policy:N", sort=list(SHOWN), legend=None).scale(scheme="tableau10"),
     )
-    share = alt.X("saved_blocks:Q", title="share of the blocks' work skipped").axis(format="%", tickCount=4)
+    share = alt.X("saved_blocks:Q", title=None).axis(format="%", tickCount=4)
     layers = alt.layer(
         base.mark_rule(strokeWidth=2).encode(x="saved_blocks_low:Q", x2="saved_blocks_high:Q"),
         base.mark_point(filled=True, size=45).encode(x=share),
@@ -48,7 +48,9 @@ def main() -> None:
             column=alt.Column("workload:N", sort=workloads, title=None),
             row=alt.Row("model:N", title=None),
         )
-        .properties(title=f"Held to {float(arguments.eps):.0%} of changed tokens: what each policy skips, probes free")
+        .properties(
+            title=f"Blocks' work skipped, held to {float(arguments.eps):.0%} of changed tokens (probes free)"
+        )
         .configure_title(fontSize=15, anchor="start")
     )
     chart.save(arguments.out, scale_factor=1.5)
