@@ -1,5 +1,6 @@
 """The benchmark scripts run, at a small size; what they measure is nobody's test."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from exitbench.api import TraceOptions, trace
 from exitbench.models.toy import save_toy
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -35,6 +37,27 @@ def test_scaling_has_every_point():
     points = json.loads(done.stdout.splitlines()[-1])["points"]
     assert [point["num_blocks"] for point in points] == [4, 8, 16, 32]
     assert all(way["time_s"]["median"] > 0 for point in points for way in point["ways"].values())
+
+
+def test_policy_table_has_every_workload_and_interval(tmp_path):
+    """Workloads of too few prompts with figures of their own, rows of one workload under another's name."""
+    toy, table, prompts = str(save_toy(tmp_path / "toy")), tmp_path / "policies.csv", tmp_path / "prompts.jsonl"
+    categories = ["qa"] * 10 + ["writing", "math"]
+    lines = (json.dumps({"id": f"{i}", "category": name, "prompt": f"{i}?"}) for i, name in enumerate(categories))
+    prompts.write_text("\n".join(lines), encoding="utf-8")
+    trace(toy, str(prompts), out=tmp_path / "trace", options=TraceOptions(max_new_tokens=3))
+    command = [sys.executable, str(BENCHMARKS / "policy_table.py"), str(tmp_path / "trace"), "--out", str(table)]
+    done = subprocess.run([*command, "--draws", "100"], capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    with table.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == result["n_rows"]
+    assert list(result["tokens_and_prompts"]) == ["toy all", "toy qa"]
+    sizes = {(row["workload"], int(row["n_tokens"]), int(row["n_prompts"])) for row in rows}
+    assert {f"toy {name}": [tokens, prompts] for name, tokens, prompts in sizes} == result["tokens_and_prompts"]
+    tuned = [row for row in rows if row["procedure"] == "bootstrap"]
+    assert all(row["saved_blocks_low"] <= row["saved_blocks_high"] for row in tuned)
+    assert not any(row["saved_blocks"] for row in rows if row["procedure"] != "bootstrap")
 
 
 @pytest.mark.slow
@@ -103,3 +126,14 @@ def test_promises_are_counted_for_every_procedure():
     assert set(kept) == {(risk, procedure) for risk in ("answer", "edge") for procedure in procedures}
     for risk in ("answer", "edge"):
         assert kept[risk, "naive"] < 0.7 < 0.75 < kept[risk, "fixed-sequence"]
+
+
+def test_replay_speed():
+    """A script broken by a change of the sweep; memory that grows with tokens times thresholds."""
+    sizes = ("--tokens", "20000", "--depths", "8", "--thresholds", "100", "--repeats", "1")
+    command = [sys.executable, str(BENCHMARKS / "replay_speed.py"), *sizes]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["n_tokens"], result["n_depths"], result["n_thresholds"]) == (20_000, 8, 100)
+    assert result["steps"]["sweep"]["time_s"]["median"] > 0
+    assert result["steps"]["sweep"]["peak_mib"] < 20_000 * 100 * 8 / 2**20

@@ -100,8 +100,11 @@ class ReplayGroup:
         list[float] | None, typer.Option(help="Largest risk; may be repeated.", show_default="0.01 and 0.05")
     ] = None
     procedure: Annotated[
-        list[Literal["bootstrap", "fixed-sequence", "bonferroni", "conformal"]] | None,
-        typer.Option(help="How thresholds are chosen; may be repeated.", show_default="bootstrap and fixed-sequence"),
+        list[str] | None,
+        typer.Option(
+            help="How thresholds are chosen: bootstrap, fixed-sequence, bonferroni or conformal; may be repeated.",
+            show_default="bootstrap and fixed-sequence",
+        ),
     ] = None
     risk: Annotated[
         Literal["token", "answer", "task"],

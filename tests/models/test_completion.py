@@ -128,7 +128,29 @@ def test_quantised_weights_are_not_guessed():
     first, second = model_shape(ModelAdapter(model)).blocks
     assert first.completion_flops == 2 * 2 * 16 * 32
     assert second.completion_flops is None
-    assert second.completion_reason == "model.layers.1.self_attn.k_proj.weight is quantised"
+    assert second.completion_reason == "model.layers.1.self_attn.k_proj is quantised"
+
+
+class _Buffered(torch.nn.Module):
+    """A linear map whose weights are buffers of another name, and which gradients pass through."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.register_buffer("qweight", linear.weight.clone())
+
+    def forward(self, hidden):
+        return torch.nn.functional.linear(hidden, self.qweight)
+
+
+def test_weights_in_buffers_are_not_guessed():
+    """Weights that are no parameters and have no gradient: values that seem to cost nothing."""
+    model = toy_model("llama", num_blocks=2)
+    attention = model.model.layers[0].self_attn
+    attention.v_proj = _Buffered(attention.v_proj)
+    first, second = model_shape(ModelAdapter(model)).blocks
+    assert (first.completion_flops, second.completion_flops) == (None, 2 * 2 * 16 * 32)
+    assert first.completion_reason == "model.layers.0.self_attn.v_proj is quantised"
 
 
 def test_state_past_autograd_is_not_guessed():

@@ -25,7 +25,7 @@ from accelerate.utils import align_module_device, has_offloaded_params
 
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.discover import probe_ids
-from exitbench.models.products import Products
+from exitbench.models.products import Products, is_packed
 from exitbench.models.state import StateChange, held_tensors
 from exitbench.models.stream import arguments
 
@@ -96,14 +96,15 @@ def _observed(
     """
     block = adapter.blocks[index]
     parameters = {products.name_of(p): p for p in block.parameters()}
-    packed = next((name for name, p in parameters.items() if not _is_plain(p)), None)
-    if packed is not None:
-        raise _UnseenError(f"{packed} is quantised")
+    packed = [f"{adapter.paths.blocks[index]}.{name}" for name, module in block.named_modules() if is_packed(module)]
+    packed += [name for name, parameter in parameters.items() if not _is_plain(parameter)]
+    if packed:
+        raise _UnseenError(f"{packed[0]} is quantised")
     masks: dict[str, torch.Tensor] = {}
     counts: dict[str, float] = {}
     context_share = 0.0
     generator = torch.Generator().manual_seed(index)
-    grown: frozenset[tuple[Any, ...]] = frozenset()
+    grown: tuple[tuple[Any, ...], ...] = ()
     for _ in range(_PROBES):
         with _differentiable(block, parameters):
             probe = _Probe.run(adapter, index, call, grown, generator)
@@ -173,7 +174,9 @@ class _Probe:
 
     written: list[torch.Tensor]
     """State that is new: positions added, and tensors that changed."""
-    grown: frozenset[tuple[Any, ...]]
+    num_fixed: int
+    """Elements of those that changed."""
+    grown: tuple[tuple[Any, ...], ...]
     """Ways to the tensors that grew."""
     grown_bytes: int
     context: list[torch.Tensor]
@@ -185,7 +188,7 @@ class _Probe:
         adapter: ModelAdapter,
         index: int,
         call: tuple[tuple[Any, ...], dict[str, Any]],
-        grown: frozenset[tuple[Any, ...]],
+        grown: tuple[tuple[Any, ...], ...],
         generator: torch.Generator,
     ) -> "_Probe":
         """Call the block with a random hidden state of the size that it was given."""
@@ -204,16 +207,19 @@ class _Probe:
         # Past the hooks, which watch the pass that this is no part of.
         output = block.forward(*args, **kwargs)
         now = dict(held_tensors(holders))
-        changed = {way for way in old.keys() & now.keys() if not _same(old[way], now[way])}
-        longer = frozenset(way for way in changed if old[way].shape != now[way].shape)
+        changed = [way for way in old if way in now and not _same(old[way], now[way])]
+        longer = tuple(way for way in changed if old[way].shape != now[way].shape)
         written = [_added(now[way], old[way]) if way in longer else now[way] for way in changed]
+        num_fixed = sum(now[way].numel() for way in changed if way not in longer)
         if not written:  # blocks that return their state, for the model to keep
             shapes = {tensor.shape for way, tensor in old.items() if len(way) > 2}
             returned = output if isinstance(output, tuple | list) else ()
             others = [part for entry, part in enumerate(returned) if entry != port.entry]
             written = [tensor for _, tensor in held_tensors(others) if tensor.shape in shapes]
+            num_fixed = sum(tensor.numel() for tensor in written)
         return cls(
             written=written,
+            num_fixed=num_fixed,
             grown=longer,
             grown_bytes=sum(now[way].nbytes - old[way].nbytes for way in longer),
             context=context,
@@ -225,8 +231,7 @@ class _Probe:
         Raises:
             _UnseenError: says which.
         """
-        fixed = sum(tensor.numel() for tensor in self.written) if not self.grown else None
-        if self.grown_bytes != state.grown_bytes or not self.written or fixed == 0:
+        if self.grown_bytes != state.grown_bytes or bool(self.num_fixed) is not bool(state.changed_elements):
             raise _UnseenError("the state that it writes was not found in a call of the block alone")
         if not all(tensor.requires_grad for tensor in self.written):
             raise _UnseenError("it writes its state in code that autograd does not see")

@@ -6,7 +6,7 @@ left out where the calibration has too few prompts for them.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from exitbench.stats.certify import DELTA, Procedure, certify, prompts_needed
 from exitbench.stats.risk import Risk, losses_of
 
 __all__ = ["Target", "missing_prompts", "rule_for", "targets"]
+
+PROCEDURES = ("bootstrap", *get_args(Procedure))
 
 Floats = NDArray[np.float64]
 
@@ -46,6 +48,9 @@ def targets(*, eps: Sequence[float], procedures: Sequence[str], risk: Risk, delt
     for name, value in [("--eps", value) for value in eps] + [("--delta", delta)]:
         if not 0 < value < 1:
             raise ExitbenchError(f"{name} is {value:g}, expected a share above 0 and below 1; give for example 0.05")
+    unknown = [name for name in procedures if name not in PROCEDURES]
+    if unknown:
+        raise ExitbenchError(f"--procedure is {unknown[0]!r}, expected one of {', '.join(PROCEDURES)}")
     if risk != "token" and "bootstrap" in procedures:
         raise ExitbenchError(
             f"--risk {risk} needs a certificate, the bootstrap bounds tokens only; "

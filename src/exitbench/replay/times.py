@@ -148,7 +148,7 @@ def _roofline_blocks_s(
 
 def _measured_skipped_s(profile: MeasuredProfile, state: State) -> list[float]:
     if state == "deferred":
-        # Two tokens of a sequence in one chunk in place of one.
+        # Two tokens of a sequence in one chunk in place of one; within the noise that may seem to take less.
         return [max(block.at(2) - block.at(1), 0.0) for block in profile.blocks]
     if profile.completion is None:
         raise CostError(f"profile {profile.name} has no times for the state 'copy'; use 'deferred'")
