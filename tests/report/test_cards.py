@@ -29,7 +29,7 @@ def test_markdown_has_every_headline_figure(card):
     ees = card.ees
     row = f"| EES | {ees.value:.3f} | [{ees.low:.3f}, {ees.high:.3f}] | {ees.n_tokens} | {ees.n_prompts} |"
     assert row in text
-    assert "| NES | not computed | n/a | n/a | n/a |" in text
+    assert "| MaxSkip | not computed | n/a | n/a | n/a |" in text
     for name, score in card.categories.items():
         assert f"| {name} | {value_text(score.ees)} |" in text
 

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -23,11 +23,13 @@ __all__ = [
     "complain",
     "fail_if_samples_failed",
     "print_json",
+    "print_wide",
     "progress_on_stderr",
     "table_of",
 ]
 
 STDOUT, STDERR = Console(), Console(stderr=True)
+_WIDE = 120
 
 
 def progress_on_stderr(quiet: bool) -> Progressor:
@@ -48,6 +50,11 @@ def print_json(value: Any) -> None:
 def complain(message: str) -> None:
     """One line on what went wrong."""
     STDERR.print(Text("error: ", style="bold red") + Text(plain(message)), soft_wrap=True)
+
+
+def print_wide(what: RenderableType) -> None:
+    """Tables whose names and figures are to be read whole, and found by grep, in a narrow terminal or a pipe too."""
+    Console(width=max(STDOUT.width, _WIDE)).print(what)
 
 
 def fail_if_samples_failed(*traces: "Trace | None") -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from exitbench.cli.printing import (
@@ -12,14 +11,13 @@ from exitbench.cli.printing import (
     command_line,
     fail_if_samples_failed,
     print_json,
+    print_wide,
     progress_on_stderr,
     table_of,
 )
 from exitbench.options import JsonOption, QuietOption, ReplayGroup, ScoreSeedOption, SkipCorruptOption, grouped
 
 __all__ = ["list_parts", "replay", "report", "score"]
-
-LIST_WIDTH = 120
 
 
 def score(
@@ -47,7 +45,9 @@ def replay(
     trace: Annotated[Path, typer.Argument(help="Trace folder, or folder of a run.", metavar="TRACE")],
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="NAME or FILE of a policy; may be repeated.", show_default="all that the trace allows"),
+        typer.Option(
+            help="NAME of a policy, or FILE, recalibrated; may be repeated.", show_default="all that the trace allows"
+        ),
     ] = None,
     probes: Annotated[
         list[str] | None,
@@ -88,7 +88,7 @@ def replay(
     if as_json:
         print_json(result.to_json())
     else:
-        STDOUT.print(replay_tables(result))
+        print_wide(replay_tables(result))
 
 
 def report(
@@ -108,9 +108,10 @@ def report(
 
 
 def list_parts(
-    kind: Annotated[Literal["models", "workloads", "signals"], typer.Argument()], as_json: JsonOption = False
+    kind: Annotated[Literal["models", "workloads", "signals", "policies"], typer.Argument()],
+    as_json: JsonOption = False,
 ) -> None:
-    """List the known models (a "?" marks a fact that was never checked), workloads or signals."""
+    """List the known models (a "?" marks a fact that was never checked), workloads, signals or exit policies."""
     rows: list[dict[str, Any]]
     tables = None
     if kind == "models":
@@ -125,6 +126,10 @@ def list_parts(
             {"name": w.name, "version": w.version, "prompts": len(w.samples), "categories": ", ".join(w.categories)}
             for w in workloads
         ]
+    elif kind == "policies":
+        from exitbench.policies.listing import policy_rows
+
+        rows = policy_rows()
     else:
         from exitbench.signals import SIGNALS
 
@@ -137,6 +142,5 @@ def list_parts(
     if as_json:
         print_json(rows)
     else:
-        wide = Console(width=max(STDOUT.width, LIST_WIDTH))  # names are to be read, and found by grep
         for table in tables or [rows]:
-            wide.print(table_of(table))
+            print_wide(table_of(table))
