@@ -82,6 +82,7 @@ def test_known_costs_are_said_beside_unknown_ones(say):
 def test_no_change_is_no_saving(say):
     """0.0 % fewer of something."""
     assert "as many FLOPs as before (state copied)" in say(nes_flops_copy_5pct=0.0004)[1]
+    assert "takes 6.4 times as many FLOPs (state copied)" in say(nes_flops_copy_5pct=-5.37)[1]
 
 
 def test_where_no_threshold_qualifies(say):

@@ -64,6 +64,8 @@ def _it_costs(card: ScoreCard) -> str:
 def _change(saved: float, unit: str) -> str:
     if abs(saved) < _WORTH / 10:
         return f"as many {unit} as before"
+    if saved < -1:
+        return f"{1 - saved:.1f} times as many {unit}"
     return f"{percent(abs(saved))} {'fewer' if saved > 0 else 'more'} {unit}"
 
 

@@ -31,7 +31,7 @@ class PolicyRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyTable:
-    """All policies at one target, those that skip most first."""
+    """The policies by which tokens leave at one target, those that skip most first."""
 
     target: str
     """What they are held to, in words."""
@@ -40,7 +40,7 @@ class PolicyTable:
     headings: tuple[str, ...]
     rows: tuple[PolicyRow, ...]
     missing: tuple[str, ...]
-    """Which policies are not in it, and why."""
+    """Which policies and figures are not in it, and why, in sentences."""
 
 
 def policy_tables(replay: Replay) -> tuple[PolicyTable, ...]:
@@ -79,25 +79,21 @@ def drafting(replay: Replay) -> str:
 
 def _table(replay: Replay, target: str) -> PolicyTable:
     points = [point for point in replay.points if held_to(point) == target]
-    there = sorted((point for point in points if point.saved_blocks is not None), key=lambda point: -_saved(point))
+    leaving = [point for point in points if point.saved_blocks is not None and not _is_idle(point)]
     timed = ("time, net",) if replay.profile else ()
+    numbers = ("blocks skipped", "+/-", "changed", "detected", "FLOPs, net", "bytes, net", *timed)
     return PolicyTable(
         target=target,
         is_tuned=points[0].procedure == "bootstrap",
-        headings=(
-            "policy",
-            "probes",
-            "blocks skipped",
-            "+/-",
-            "changed",
-            "detected",
-            "FLOPs, net",
-            "bytes, net",
-            *timed,
-        ),
-        rows=tuple(_row(point, timed=bool(timed)) for point in there),
+        headings=("policy", "probes", *numbers),
+        rows=tuple(_row(point, timed=bool(timed)) for point in sorted(leaving, key=lambda point: -_saved(point))),
         missing=tuple(_missing(points)),
     )
+
+
+def _is_idle(point: OperatingPoint) -> bool:
+    """Whether no threshold qualifies in any fold, so that no token is probed and every saving is exactly 0."""
+    return point.thresholds is not None and all(threshold is None for threshold in point.thresholds)
 
 
 def _row(point: OperatingPoint, *, timed: bool) -> PolicyRow:
@@ -119,18 +115,25 @@ def _mark(point: OperatingPoint) -> str:
 
 
 def _missing(points: list[OperatingPoint]) -> Iterator[str]:
-    """Policies by the reason why they have no figures, then columns by theirs."""
-    without: dict[str, list[str]] = {}
+    """Policies without figures by the reason why, those by which no token leaves, then columns without figures."""
+    without: dict[str, list[OperatingPoint]] = {}
     for point in points:
         if point.saved_blocks is None:
-            without.setdefault(point.reasons["saved_blocks"], []).append(f"{point.policy} ({point.probes})")
-    for reason, names in without.items():
-        yield f"{'every policy' if len(names) == len(points) else ', '.join(names)}: {reason}"
+            without.setdefault(point.reasons["saved_blocks"], []).append(point)
+    for reason, of_reason in without.items():
+        named = "any policy" if len(of_reason) == len(points) else _names(of_reason)
+        yield f"No figures for {named}: {reason}."
+    if idle := [point for point in points if _is_idle(point)]:
+        yield f"No threshold qualifies for {_names(idle)}: no token is probed, and every saving is 0."
     there = next((point for point in points if point.saved_blocks is not None), None)
     if there is not None:
         for name, column in (("net_flops_copy", "FLOPs, net"), ("net_bytes_deferred", "bytes, net")):
             if name in there.reasons:
-                yield f"{column}: {there.reasons[name]}"
+                yield f"{column}: {there.reasons[name]}."
+
+
+def _names(points: list[OperatingPoint]) -> str:
+    return ", ".join(f"{point.policy} ({point.probes})" for point in points)
 
 
 def _saved(point: OperatingPoint) -> float:

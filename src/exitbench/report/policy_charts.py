@@ -19,7 +19,6 @@ __all__ = ["MAX_LINES", "PolicyChapter", "frontiers_chart", "policy_chapter"]
 MAX_LINES = 8
 """More lines than this cannot be told apart; those that reach highest are kept and the note says so."""
 _PLAIN = "top1-prob"
-_BEST = "best by blocks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +36,14 @@ class PolicyChapter:
 
 def policy_chapter(replay: Replay) -> PolicyChapter:
     """Everything a page says of a replay."""
-    best = _best(replay)
     charts = [frontiers_chart(replay)] if replay.frontiers else []
+    best = _best(replay, "blocks")
     if best is not None and best.batch is not None:
         title = f"Rows in lockstep: what is left of the best policy at {percent(best.eps, 0)} of tokens changed"
         charts.append(batch_chart(best.batch, title=title, level=f"{100 * LEVEL:g} %"))
     return PolicyChapter(
         subject=replayed(replay),
-        finding=_finding(best),
+        finding=_finding(replay, best),
         tables=policy_tables(replay),
         marks=MARKS,
         drafting=drafting(replay),
@@ -52,15 +51,14 @@ def policy_chapter(replay: Replay) -> PolicyChapter:
     )
 
 
-def _best(replay: Replay) -> OperatingPoint | None:
+def _best(replay: Replay, column: str) -> OperatingPoint | None:
     """The policy chosen for each fold on its calibration prompts, at the laxest tuned target."""
-    tuned = [
-        p for p in replay.points if p.policy == _BEST and p.procedure == "bootstrap" and p.saved_blocks is not None
-    ]
+    name = f"best by {column}"
+    tuned = [p for p in replay.points if p.policy == name and p.procedure == "bootstrap" and p.saved_blocks is not None]
     return max(tuned, key=lambda point: point.eps, default=None)
 
 
-def _finding(best: OperatingPoint | None) -> str:
+def _finding(replay: Replay, best: OperatingPoint | None) -> str:
     skipped = None if best is None else _value(best.saved_blocks)
     if best is None or skipped is None:
         return "What the best of the policies attains is not known at any tuned target."
@@ -69,6 +67,10 @@ def _finding(best: OperatingPoint | None) -> str:
         said += f", {percent(abs(more))} {'more' if more >= 0 else 'less'} than the plain threshold"
     if (changed := _value(best.disagreement)) is not None:
         said += f"; {percent(best.eps, 0)} of the tokens were allowed to change and {percent(changed)} did"
+    for column, unit in (("flops_copy", "FLOPs"), ("bytes_deferred", "bytes")):
+        thrifty = _best(replay, column)
+        if thrifty is not None and (net := _value(getattr(thrifty, f"net_{column}"))) is not None:
+            said += f". Net of its costs, the best one for {unit} saves {percent(net)} of them"
     return f"{said}."
 
 

@@ -29,7 +29,7 @@ def replay_tables(replay: Replay) -> RenderableType:
     parts: list[RenderableType] = [Text(plain(replayed(replay)), style="bold"), Text(bounds)]
     for table in policy_tables(replay):
         parts += [Text(f"\n{table.target}", style="italic"), *([_table(table)] if table.rows else [])]
-        parts += [Text(f"not here: {plain(missing)}", style="dim") for missing in table.missing]
+        parts += [Text(plain(missing), style="dim") for missing in table.missing]
     parts += [Text(f"\n{plain(drafting(replay))}"), Text(MARKS, style="dim")]
     return Group(*parts)
 

@@ -47,7 +47,7 @@ def terminal_card(card: ScoreCard) -> RenderableType:
         ),
         *(Text(_beside(line)) for line in lines if line.figure is not None and line.asides),
         *(Text(_of_another_kind(line)) for line in lines if line.figure is not None and line.kind is not Kind.BLOCKS),
-        *(Text(f"{line.name}: {value_text(None)} ({plain(line.reason)})", style="dim") for line in missing),
+        *(Text(plain(text), style="dim") for text in _missing(missing)),
         _Sparkline(card.decided),
         *_pays(card),
         *(Text(f"Note: {plain(caution)}", style="yellow") for caution in cautions(card)),
@@ -79,6 +79,14 @@ def _add_row(table: Table, line: Line, *, style: str) -> None:
 def _beside(line: Line) -> str:
     parts = (f"{aside.name} {value_text(aside.figure)}" for aside in line.asides)
     return f"{line.name}: {', '.join(parts)}"
+
+
+def _missing(lines: list[Line]) -> list[str]:
+    """One line for each reason."""
+    names: dict[str, list[str]] = {}
+    for line in lines:
+        names.setdefault(line.reason, []).append(line.name)
+    return [f"{'; '.join(of_reason)}: {value_text(None)} ({reason})" for reason, of_reason in names.items()]
 
 
 def _of_another_kind(line: Line) -> str:
