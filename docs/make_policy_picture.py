@@ -48,9 +48,7 @@ def main() -> None:
             column=alt.Column("workload:N", sort=workloads, title=None),
             row=alt.Row("model:N", title=None),
         )
-        .properties(
-            title=f"Blocks' work skipped, held to {float(arguments.eps):.0%} of changed tokens (probes free)"
-        )
+        .properties(title=f"Blocks' work skipped, held to {float(arguments.eps):.0%} of changed tokens (probes free)")
         .configure_title(fontSize=15, anchor="start")
     )
     chart.save(arguments.out, scale_factor=1.5)

@@ -43,9 +43,22 @@ def build_block(product_weights: int = 1_000, **changes: Any) -> BlockShape:
     return BlockShape(**(values | changes))
 
 
-def build_shape(costs: Sequence[float], **changes: Any) -> ModelShape:
-    """The shape of a model with blocks of the given cost shares."""
-    blocks = tuple(build_block(round(1_000_000 * cost)) for cost in costs)
+def build_shape(costs: Sequence[float], *, completed: bool = True, **changes: Any) -> ModelShape:
+    """The shape of a model with blocks of the given cost shares.
+
+    Args:
+        costs: c_1 .. c_L.
+        completed: whether it was counted what skipped blocks owe: half of their products; else as in an old trace.
+        changes: of the shape.
+    """
+    sizes = [round(1_000_000 * cost) for cost in costs]
+    owed = [
+        {"completion_flops": size, "completion_flops_per_position": 0, "completion_weight_bytes": size}
+        if completed
+        else {}
+        for size in sizes
+    ]
+    blocks = tuple(build_block(size, **fields) for size, fields in zip(sizes, owed, strict=True))
     inside = sum(block.parameters for block in blocks)
     parameters = ParameterCount(embedding=16_000, blocks=inside, output=16, idle=0)
     values: dict[str, Any] = {
@@ -69,6 +82,7 @@ def build_manifest(
     model_name: str = "constructed",
     workload_name: str = "constructed",
     fast: bool = False,
+    completed: bool = True,
 ) -> Manifest:
     """A manifest of a model that never existed."""
     costs = block_costs if block_costs is not None else [1 / num_blocks] * num_blocks
@@ -85,7 +99,7 @@ def build_manifest(
             quantisation=None,
             licence=None,
         ),
-        shape=build_shape(costs),
+        shape=build_shape(costs, completed=completed),
         workload=WorkloadIdentity(
             name=workload_name,
             version="1",
@@ -163,6 +177,7 @@ def build_trace(
     model_name: str = "constructed",
     workload_name: str = "constructed",
     fast: bool = False,
+    completed: bool = True,
     seed: int = 0,
 ) -> Trace:
     """Construct a trace without a model.
@@ -183,6 +198,7 @@ def build_trace(
         model_name: name in the manifest.
         workload_name: name in the manifest.
         fast: record the decisions alone, no signals.
+        completed: see `build_shape`.
         seed: seed of the plausible values.
     """
     top1_id = np.asarray(top1, dtype=np.int32)
@@ -207,6 +223,7 @@ def build_trace(
             model_name=model_name,
             workload_name=workload_name,
             fast=fast,
+            completed=completed,
         ),
         samples=tuple(
             SampleInfo(

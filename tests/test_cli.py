@@ -19,8 +19,9 @@ import typer
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
-from exitbench import __version__, cli
+from exitbench import __version__
 from exitbench.cli import app, main
+from exitbench.cli.printing import fail_if_samples_failed
 from exitbench.models.toy import byte_tokenizer, save_toy
 from exitbench.replay.profiles import load_profile
 from exitbench.trace.record import Recorder
@@ -699,5 +700,5 @@ def test_failed_sample_is_named_without_its_escapes(capsys):
     sample = SampleInfo(id="\x1b]0;pwn\x07\x1b[31mX", category="all", turns=("hi",))
     failed = SimpleNamespace(failures=(Failure(sample_id=sample.id, reason="r"),), samples=(sample,))
     with pytest.raises(typer.Exit):
-        cli._fail_if_samples_failed(failed)
+        fail_if_samples_failed(failed)
     assert capsys.readouterr().err == "1 of 1 samples failed; first: X: r\n"

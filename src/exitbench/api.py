@@ -31,7 +31,7 @@ from exitbench.models.strict import quiet_transformers
 from exitbench.policies import POLICIES, ExitPolicy, read_policy, write_policy
 from exitbench.profiling import ProfileOptions, measure_profile
 from exitbench.progress import SILENT, Progressor
-from exitbench.replay.assemble import SCHEDULES, ReplayOptions, at_schedules, zoo
+from exitbench.replay.assemble import SCHEDULES, ReplayOptions, at_schedules, why_no_replay, zoo
 from exitbench.replay.assemble import replay as replay_trace
 from exitbench.replay.calibrate import calibrate
 from exitbench.replay.profiles import MeasuredProfile, write_profile
@@ -80,6 +80,7 @@ __all__ = [
 ]
 
 DEMO_MODEL = "smollm2-135m-instruct"
+REPLAY_FILE = "replay.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,8 @@ class Run:
     folder: Path
     trace: Trace
     card: ScoreCard
+    replay: Replay | None
+    """None where there is nothing to replay: a fast trace, or fewer than 10 prompts."""
     report: Path
 
 
@@ -303,7 +306,10 @@ def score(source: Trace | Path | str, *, seed: int | None = None, skip_corrupt: 
 
 
 def policies_named(traced: Trace, names: Sequence[str], *, probes: Sequence[str] = ()) -> list[ExitPolicy]:
-    """Exit policies by name, each at every one of the probe schedules, or from files as they are there.
+    """Exit policies by name, each at every one of the probe schedules, or from files.
+
+    Of a file come the probe depths and what was fitted. Its threshold does not: a replay chooses thresholds anew, on
+    other prompts than it judges them by. So files that differ in nothing else give one policy.
 
     Args:
         traced: of the model they are for.
@@ -316,10 +322,11 @@ def policies_named(traced: Trace, names: Sequence[str], *, probes: Sequence[str]
     policies: list[ExitPolicy] = []
     for name in names:
         if name.endswith(".json"):
-            policies.append(read_policy(Path(name), num_blocks=traced.num_blocks))
+            saved = read_policy(Path(name), num_blocks=traced.num_blocks)
+            policies.append(saved.model_copy(update={"threshold": None}))
         else:
             policies += at_schedules(POLICIES.get(name), schedules)
-    return policies
+    return [policy for index, policy in enumerate(policies) if policy not in policies[:index]]
 
 
 def replay(
@@ -368,7 +375,25 @@ def read_result(path: Path, *, seed: int | None = None, skip_corrupt: bool = Fal
     if not is_trace_folder(folder):
         raise ReportError(f"{path} holds no result; give the folder of 'exitbench run' or 'exitbench trace'")
     traced = read_trace(folder, skip_corrupt=skip_corrupt)
-    return Result(card=score(traced, seed=seed), trace=traced)
+    card = score(traced, seed=seed)
+    saved = path / REPLAY_FILE
+    replayed = _replay_beside(saved, traced, partly=skip_corrupt) if folder != path and saved.is_file() else None
+    return Result(card=card, trace=traced, replay=replayed)
+
+
+def _replay_beside(file: Path, traced: Trace, *, partly: bool) -> Replay:
+    """The saved replay of a trace; `partly` if the trace may lack some of its tokens now."""
+    try:
+        replayed = Replay.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ReportError(f"{file} is no JSON ({error}); delete it, or run again what wrote it") from error
+    except ReportError as error:
+        raise ReportError(f"{file}: {error}") from error
+    there, here = traced.manifest, (replayed.model, replayed.workload, replayed.settings)
+    tokens = replayed.n_tokens if partly else traced.num_tokens
+    if here != (there.model, there.workload, there.settings) or replayed.n_tokens != tokens:
+        raise ReportError(f"{file} is of another trace than lies beside it; delete it, or run again what wrote it")
+    return replayed
 
 
 def report(
@@ -388,12 +413,13 @@ def run(
     command: str = "",
     progress: Progressor = SILENT,
 ) -> Run:
-    """The main job: trace, score and report.
+    """The main job: trace, score, replay and report.
 
     Args:
         model: loaded, or what `load` takes; the demo model if left out.
         workload: loaded, or a name, file or `hub:` id.
-        out: folder for `trace/`, `score.json`, `card.md` and `report.html`; named after model and workload if left out.
+        out: folder for `trace/`, `score.json`, `replay.json`, `card.md` and `report.html`; named after model and
+            workload if left out.
         options: what is counted and how.
         command: recorded as what made the trace.
         progress: where to show bars.
@@ -405,9 +431,22 @@ def run(
     traced = trace(loaded, prompts, out=folder / "trace", options=options, command=command, progress=progress)
     card = score(traced)
     write_json(folder / "score.json", card.to_json())
-    write_text(folder / "card.md", markdown_card(card))
-    page = write_report([Result(card=card, trace=traced)], folder / "report.html")
-    return Run(folder=folder, trace=traced, card=card, report=page)
+    replayed = _replay_of_run(traced, folder / REPLAY_FILE, command, progress)
+    write_text(folder / "card.md", markdown_card(card, replayed))
+    page = write_report([Result(card=card, trace=traced, replay=replayed)], folder / "report.html")
+    return Run(folder=folder, trace=traced, card=card, replay=replayed, report=page)
+
+
+def _replay_of_run(traced: Trace, file: Path, command: str, progress: Progressor) -> Replay | None:
+    """Every policy that the trace allows at the default options, written to a file; nothing where none can be held."""
+    if why := why_no_replay(traced):
+        progress.say(f"exit policies are not replayed: {why}")
+        file.unlink(missing_ok=True)  # of an earlier run, with other prompts
+        return None
+    options = ReplayOptions(seed=traced.manifest.settings.seed)
+    replayed = replay_trace(traced, options=options, command=command, progress=progress)
+    write_json(file, replayed.to_json())
+    return replayed
 
 
 def profile(

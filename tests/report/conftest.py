@@ -1,10 +1,13 @@
 """Cards and traces to report on, some of them hostile."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from exitbench.replay.assemble import ReplayOptions, replay
+from exitbench.replay.result import Replay
 from exitbench.report import Result
 from exitbench.score import ScoreCard, score
 from exitbench.trace.table import Trace
@@ -58,6 +61,12 @@ def build_result(
     return Result(score(trace, draws=draws), trace)
 
 
+def replay_of(result: Result, **options: Any) -> Replay:
+    """A quick replay of every policy."""
+    assert result.trace is not None
+    return replay(result.trace, options=ReplayOptions(draws=100, **options))
+
+
 @pytest.fixture(scope="session")
 def result(make_trace, make_top1) -> Result:
     """24 prompts in 6 categories, 16 tokens each, 12 blocks."""
@@ -73,6 +82,24 @@ def card(result) -> ScoreCard:
 def fast(make_trace, make_top1) -> Result:
     """The same tokens as `result`, traced with --fast."""
     return build_result(make_trace, make_top1, fast=True)
+
+
+@pytest.fixture(scope="session")
+def uncounted(make_trace, make_top1) -> Result:
+    """Traced before it was counted what skipped blocks owe."""
+    return build_result(make_trace, make_top1, completed=False)
+
+
+@pytest.fixture(scope="session")
+def replayed(result) -> Replay:
+    """Every policy on `result`."""
+    return replay_of(result)
+
+
+@pytest.fixture(scope="session")
+def with_replay(result, replayed) -> Result:
+    """`result` with its policies."""
+    return Result(result.card, result.trace, replayed)
 
 
 @pytest.fixture(scope="session")

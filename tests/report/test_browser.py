@@ -98,6 +98,27 @@ def test_fast_page_draws_and_shows_decisions(show, fast, result):
     assert errors(page) == []
 
 
+def test_policies_draw_and_fit(show, with_replay):
+    """A frontier without lines or legend, or a table of policies that widens the page on a phone."""
+    page = show(with_replay)
+    charts = page.find_elements(By.CSS_SELECTOR, ".policies .chart")
+    assert len(charts) == 2
+    lines = charts[0].find_elements(By.CSS_SELECTOR, "svg .mark-line path")
+    assert len(lines) > 4
+    assert len({line.get_attribute("stroke") for line in lines}) == len(lines)
+    assert len(charts[0].find_elements(By.CSS_SELECTOR, "svg .role-legend-label text")) == len(lines)
+    assert errors(page) == []
+    for width in (390, 1900):
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        try:
+            WebDriverWait(page, 10).until(
+                lambda driver, most=width: driver.execute_script("return document.documentElement.scrollWidth") <= most
+            )
+        finally:
+            page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_fetches_nothing(show, result):
     """A font or library from the network: the page would tell others that it was opened."""
     page = show(result)

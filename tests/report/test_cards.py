@@ -7,6 +7,7 @@ from rich.console import Console
 
 from exitbench.report import Result, markdown_card, terminal_card, write_report
 from exitbench.report.figures import value_text
+from exitbench.report.pays import pays
 from exitbench.trace.precision import Look, Precision
 
 
@@ -29,7 +30,7 @@ def test_markdown_has_every_headline_figure(card):
     ees = card.ees
     row = f"| EES | {ees.value:.3f} | [{ees.low:.3f}, {ees.high:.3f}] | {ees.n_tokens} | {ees.n_prompts} |"
     assert row in text
-    assert "| NES | not computed | n/a | n/a | n/a |" in text
+    assert "| MaxSkip | not computed | n/a | n/a | n/a |" in text
     for name, score in card.categories.items():
         assert f"| {name} | {value_text(score.ees)} |" in text
 
@@ -55,7 +56,7 @@ def test_markdown_of_hostile_names_is_inert(hostile):
 def test_terminal_card_fits_one_screen(card):
     """A card that scrolls its verdict away, or wraps its table at 80 columns."""
     lines = printed(card, width=80).splitlines()
-    assert len(lines) <= 45
+    assert len(lines) <= 52
     assert max(map(len, lines)) <= 80
     table = next(line for line in lines if line.strip().startswith("EES "))
     assert re.fullmatch(r" EES +0\.\d{3} +\[0\.\d{3}, 0\.\d{3}\] +384 +24 *", table)
@@ -64,8 +65,35 @@ def test_terminal_card_fits_one_screen(card):
 def test_terminal_card_names_what_is_missing(card):
     """A missing figure shown as 0, or left out without a word."""
     text = printed(card)
-    assert "NES: not computed (needs exit policies, which this version does not have)" in text
+    assert "EES_correct: not computed (only on given text; here the target is the model's own answer)" in text
     assert "decided by depth 0 to 12:" in text
+
+
+def test_terminal_card_shows_net_figures_and_what_follows(card, uncounted):
+    """Gross savings alone on the first screen; or a net figure that is missing without a word."""
+    text = printed(card, width=2000)
+    net = card.nes_flops_copy_5pct
+    assert f"NES(5 %), FLOPs, state copied: {net.value:.3f} [{net.low:.3f}, {net.high:.3f}]" in text
+    assert f"Lossless projection: {card.lossless_projection.value:.3f}" in text
+    assert " ".join(pays(card)) in text
+    old = printed(uncounted.card, width=2000)
+    assert "NES(1 %), FLOPs, state copied; NES(5 %), FLOPs, state copied: not computed (what it costs" in old
+    assert "traced before that was counted" in old
+
+
+def test_markdown_has_the_policies(card, replayed):
+    """Policies left out, a certificate that does not exist in the table, or a row shifted by one column."""
+    text = unescaped(markdown_card(card, replayed))
+    assert "### Does it pay here?" in text
+    block = text[text.index("### Exit policies") :].split("\n\n")[1]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in block.splitlines()]
+    assert len({len(row) for row in rows}) == 1
+    point = next(p for p in replayed.points if (p.policy, p.probes, p.eps) == ("margin", "every", 0.05))
+    (row,) = (row for row in rows if row[0].startswith("at most 5 %") and row[1:3] == ["margin", "every"])
+    assert row[3] == f"{point.saved_blocks.value:.3f}"
+    assert row[7] == f"{point.net_flops_copy.value:.3f}"
+    assert "fixed-sequence" not in block
+    assert "### Exit policies" not in markdown_card(card)
 
 
 def test_terminal_text_is_no_markup_and_no_escape(hostile):

@@ -11,6 +11,7 @@ import pytest
 
 from exitbench.errors import ExitbenchError, ReportError
 from exitbench.report import Result, write_report
+from exitbench.report.pays import pays
 
 
 class Elements(HTMLParser):
@@ -43,7 +44,34 @@ def test_first_words_are_the_verdict(page, card):
     words = " ".join(" ".join(Elements(page).words).split())
     assert card.verdict in words
     assert words.index(card.verdict) < words.index("0 = nothing, 1 = everything")
-    assert "not computed; needs exit policies, which this version does not have" in words
+    assert words.index("0 = nothing, 1 = everything") < words.index("Does it pay here?") < words.index("Read with care")
+    assert " ".join(pays(card)) in words
+
+
+def test_net_figure_that_is_not_known_says_why(uncounted, tmp_path):
+    """An old trace whose missing count is shown as nothing to pay."""
+    text = write_report([uncounted], tmp_path / "old.html").read_text(encoding="utf-8")
+    words = " ".join(" ".join(Elements(text).words).split())
+    assert "not computed; what it costs to skip block 1, 2, 3 and 9 more of 12" in words
+    assert "traced before that was counted" in words
+
+
+def test_chapter_on_policies(with_replay, result, tmp_path):
+    """Kinds of saving in one column, a policy without its row, or a chapter about nothing."""
+    text = write_report([with_replay], tmp_path / "policies.html").read_text(encoding="utf-8")
+    chapter = text[text.index('class="chapter policies"') : text.index('id="r0-explorer"')]
+    words = " ".join(" ".join(Elements(chapter).words).split())
+    headings = "policy probes blocks skipped +/- changed detected FLOPs, net bytes, net"
+    assert words.count(headings) == 2
+    for policy in ("margin", "patience", "skipdecode", "gate", "best by blocks"):
+        assert words.count(f" {policy} ") >= 4, policy
+    assert re.search(r"No figures for [^.]+: a fixed-sequence certificate at 1 %, delta", words)
+    assert words.index("(bootstrap)") < words.index("(fixed-sequence")
+    assert [attributes["data-spec"] for _, attributes in Elements(chapter).tags if "data-spec" in attributes] == [
+        *("r0-policies-0", "r0-policies-1")
+    ]
+    without = write_report([result], tmp_path / "without.html").read_text(encoding="utf-8")
+    assert 'class="chapter policies"' not in without
 
 
 def test_page_is_self_contained(page):

@@ -80,7 +80,7 @@ def test_every_null_has_its_reason_beside_it(typical_trace, make_trace):
         for name, value in card.items():
             if not name.endswith("_reason"):
                 assert (f"{name}_reason" in card) == (value is None), name
-        assert card["nes_reason"].startswith("not computed")
+        assert card["max_skip_reason"].startswith("not computed")
 
 
 def test_what_is_null_in_each_mode(make_trace, make_top1):
@@ -105,7 +105,14 @@ def test_fewer_than_ten_prompts(make_trace, make_top1):
     assert card.aes_1pct is None
     assert card.aes_1pct_thresholds is None
     assert "at least 10 prompts, got 9" in card.reasons["aes_1pct"]
-    assert "at least 10 prompts, got 9" in card.reasons["aes_5pct_thresholds"]
+    for name in (
+        "aes_5pct_thresholds",
+        "nes_flops_copy_1pct",
+        "lossless_projection",
+        "lossless_drafts",
+        "aes_ltt_5pct",
+    ):
+        assert "at least 10 prompts, got 9" in card.reasons[name], name
     assert card.decided.low == [None] * 4
 
 
@@ -309,6 +316,8 @@ def test_fast_trace_has_what_needs_no_signals(make_trace, make_top1):
             *("ees_null", "ees_star", "ees_first_match", "ees_tv_10", "ees_tv_30", "eas", "frontier"),
             *("agreement", "entropy", "loss", "accuracy"),
             *(f"aes_{eps}pct{part}" for eps in (1, 5) for part in AES_PARTS),
+            *(f"{name}_{eps}pct" for eps in (1, 5) for name in ("nes_flops_copy", "nes_bytes_deferred", "aes_ltt")),
+            *("lossless_projection", "lossless_drafts"),
         }
         chat = fast["categories"]["chat"]
         assert (chat["ees"], chat["ees_first_match"]) == (full["categories"]["chat"]["ees"], None)

@@ -34,8 +34,8 @@ def test_an_unknown_field_is_refused(card):
 def test_a_null_without_a_reason_is_refused(card):
     """A figure that vanished without a word."""
     broken = card.to_json()
-    del broken["nes_reason"]
-    with pytest.raises(ReportError, match="nes"):
+    del broken["max_skip_reason"]
+    with pytest.raises(ReportError, match="max_skip"):
         ScoreCard.from_json(broken)
 
 

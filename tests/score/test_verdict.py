@@ -8,8 +8,9 @@ def figure(value):
     return None if value is None else Figure(value=value, low=None, high=None, n_tokens=1, n_prompts=1)
 
 
-def say(ees, aes, met=0.004):
+def say(ees, aes, met=0.004, flops=None, moved=None):
     named = {"ees": ees, "aes_1pct": aes, "aes_1pct_disagreement": met}
+    named |= {"nes_flops_copy_1pct": flops, "nes_bytes_deferred_1pct": moved}
     return verdict({name: figure(value) for name, value in named.items()}, {"aes_1pct": "too few prompts"})
 
 
@@ -39,3 +40,11 @@ def test_a_broken_promise_is_told():
     """More disagreement on held-out prompts than was asked for, kept silent."""
     assert "met 1.7 %" in say(0.12, 0.05, met=0.017)
     assert "met" not in say(0.12, 0.05, met=0.0099).replace("method", "")
+
+
+def test_a_net_loss_is_told():
+    """Savings announced that probes eat up, a unit named that gains, or an unknown cost taken for a loss."""
+    assert say(0.12, 0.05, flops=-0.3, moved=-0.2).endswith("cost more than that in FLOPs and bytes.")
+    assert say(0.12, 0.05, flops=-0.3, moved=0.01).endswith("cost more than that in FLOPs.")
+    assert say(0.12, 0.05, flops=None, moved=-0.01).endswith("cost more than that in bytes.")
+    assert say(0.12, 0.05, flops=0.01, moved=None).endswith("attains 5.0 %.")

@@ -29,7 +29,17 @@ from exitbench.trace.decided import first_match_depths
 from exitbench.trace.decision import Depths
 from exitbench.trace.table import Trace
 
-__all__ = ["DRAWS", "SCHEDULES", "TARGETS", "ReplayOptions", "at_schedules", "bench_of", "replay", "zoo"]
+__all__ = [
+    "DRAWS",
+    "SCHEDULES",
+    "TARGETS",
+    "ReplayOptions",
+    "at_schedules",
+    "bench_of",
+    "replay",
+    "why_no_replay",
+    "zoo",
+]
 
 DRAWS = 2000
 TARGETS = targets(eps=(0.01, 0.05), procedures=("bootstrap", "fixed-sequence"), risk="token", delta=DELTA)
@@ -111,17 +121,24 @@ def replay(
     return _result(trace, bench, held, plain, frontiers, options, command)
 
 
+def why_no_replay(trace: Trace) -> str:
+    """Why no policy can be held to anything on a trace, and what to do; nothing where policies can."""
+    if trace.manifest.settings.recorded != "signals":
+        return "the trace was made with --fast and holds no signals to replay; trace again without it"
+    prompts = len(np.unique(trace.sample_index))
+    if prompts < MIN_PROMPTS:
+        return f"cross-fitting needs at least {MIN_PROMPTS} prompts, the trace has {prompts}; trace more"
+    return ""
+
+
 def bench_of(trace: Trace, policies: Sequence[ExitPolicy], options: ReplayOptions) -> Bench:
     """What policies of a trace share when they are compared.
 
     Raises:
         TraceError: a fast trace, or fewer than 10 prompts.
     """
-    if trace.manifest.settings.recorded != "signals":
-        raise TraceError("the trace was made with --fast and holds no signals to replay; trace again without it")
-    prompts = len(np.unique(trace.sample_index))
-    if prompts < MIN_PROMPTS:
-        raise TraceError(f"cross-fitting needs at least {MIN_PROMPTS} prompts, the trace has {prompts}; trace more")
+    if why := why_no_replay(trace):
+        raise TraceError(why)
     bootstrap_seed, fold_seed = np.random.SeedSequence(options.seed).spawn(2)
     material = gather(trace, draws=options.draws, seed=bootstrap_seed, level=LEVEL, pooled=False)
     return Bench(

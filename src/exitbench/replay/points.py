@@ -80,12 +80,12 @@ def operating_points(
     points = []
     for i, (target, oracle) in enumerate(zip(bench.targets, oracles, strict=True)):
         compared = _compared(bench.material, policies, plain, i)
-        for policy in policies:
+        for number, policy in enumerate(policies):
             outcome = policy.outcomes[i]
             outcomes = (
                 dict.fromkeys(_MEASURED, outcome)
                 if isinstance(outcome, str)
-                else _measured(bench, outcome, oracle) | compared.get(policy.name + policy.probes, _NOT_COMPARED)
+                else _measured(bench, outcome, oracle) | compared.get(number, _NOT_COMPARED)
             )
             points.append(_row(policy, target, outcomes))
     return points
@@ -94,20 +94,20 @@ def operating_points(
 _NOT_COMPARED: Outcomes = dict.fromkeys(("over_plain", "over_plain_p"), "it is what the others are compared with")
 
 
-def _compared(material: Material, policies: Sequence[Held], plain: Held, i: int) -> dict[str, Outcomes]:
-    """Differences to the plain threshold at target i, by policy."""
+def _compared(material: Material, policies: Sequence[Held], plain: Held, i: int) -> dict[int, Outcomes]:
+    """Differences to the plain threshold at target i, by the number of the policy."""
     reference = plain.outcomes[i]
     if isinstance(reference, str):
         return {}
     differences = {
-        policy.name + policy.probes: material.mean(outcome.values[:, 0] - reference.values[:, 0])
-        for policy in policies
+        number: material.mean(outcome.values[:, 0] - reference.values[:, 0])
+        for number, policy in enumerate(policies)
         if policy is not plain and not isinstance(outcome := policy.outcomes[i], str)
     }
     adjusted = holm([bootstrap_p(difference.resamples) for difference in differences.values()])
     return {
-        key: {"over_plain": difference.figure(), "over_plain_p": p}
-        for (key, difference), p in zip(differences.items(), adjusted, strict=True)
+        number: {"over_plain": difference.figure(), "over_plain_p": p}
+        for (number, difference), p in zip(differences.items(), adjusted, strict=True)
     }
 
 

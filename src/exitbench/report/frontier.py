@@ -9,7 +9,7 @@ from exitbench.replay.frontier import Frontier
 from exitbench.report.chart_parts import SHARE, Chart, finished, has_band, number_tip
 from exitbench.stats.figure import Figure
 
-__all__ = ["FrontierPoint", "frontier_chart"]
+__all__ = ["MAX_DISAGREEMENT", "FrontierPoint", "disagreement_axis", "frontier_chart", "frontier_rows"]
 
 MAX_DISAGREEMENT = 0.25
 """Nobody wants a quarter of the tokens changed; looser thresholds would squeeze the rest of the chart."""
@@ -41,7 +41,7 @@ def frontier_chart(
         title: the chart's sentence.
         level: confidence level of the intervals, as in "95 %".
     """
-    rows, widest = _rows(frontier), 1.0
+    rows, widest = frontier_rows(frontier), 1.0
     near = [row for row in rows if row["disagreement"] <= MAX_DISAGREEMENT]
     if sum(row["savings"] > 0 for row in near) >= _FEWEST_THRESHOLDS:
         rows, widest = near, max([MAX_DISAGREEMENT, *(point.disagreement for point in points)])
@@ -50,7 +50,7 @@ def frontier_chart(
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X(
             "disagreement:Q",
-            **_disagreement_axis(widest),
+            **disagreement_axis(widest),
         ),
         y=alt.Y(
             "savings:Q",
@@ -77,7 +77,7 @@ def frontier_chart(
     return finished(layers, title=title, note=note, height=320)
 
 
-def _disagreement_axis(widest: float) -> dict[str, Any]:
+def disagreement_axis(widest: float) -> dict[str, Any]:
     """Symlog near 0, where the operating points are; linear where the whole range has to be shown."""
     if widest == 1:
         return {
@@ -92,7 +92,8 @@ def _disagreement_axis(widest: float) -> dict[str, Any]:
     }
 
 
-def _rows(frontier: Frontier) -> list[_Row]:
+def frontier_rows(frontier: Frontier) -> list[_Row]:
+    """The thresholds of a frontier that have values, as rows for a chart."""
     savings, disagreement = frontier.savings, frontier.disagreement
     assert savings.at == disagreement.at, (len(savings.at), len(disagreement.at))
     columns = zip(savings.at, savings.value, savings.low, savings.high, disagreement.value, strict=True)

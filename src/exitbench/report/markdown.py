@@ -3,6 +3,7 @@
 Every name that comes from a model, a workload or a file is escaped; there is no raw HTML.
 """
 
+from exitbench.replay.result import Replay
 from exitbench.report.cautions import cautions
 from exitbench.report.figures import (
     Kind,
@@ -14,14 +15,21 @@ from exitbench.report.figures import (
     subject,
     value_text,
 )
+from exitbench.report.pays import pays
+from exitbench.report.policies import policy_tables
 from exitbench.report.text import escape_markdown
 from exitbench.score.scorecard import ScoreCard
 
 __all__ = ["markdown_card"]
 
 
-def markdown_card(card: ScoreCard) -> str:
-    """The card's figures as tables, one a kind, under the verdict; ends with a newline."""
+def markdown_card(card: ScoreCard, replay: Replay | None = None) -> str:
+    """The card's figures as tables, one a kind, under the verdict; ends with a newline.
+
+    Args:
+        card: of a trace.
+        replay: of the same trace, for a table of policies.
+    """
     headlines = headline(card)
     asides = tuple(
         Line(
@@ -40,10 +48,15 @@ def markdown_card(card: ScoreCard) -> str:
         escape_markdown(subject(card)),
         f"**{escape_markdown(card.verdict)}**",
     ]
+    if sentences := pays(card):
+        parts += ["### Does it pay here?", escape_markdown(" ".join(sentences))]
     for kind in Kind:
         if chosen := [line for line in lines if line.kind is kind]:
             parts += [f"### {kind.value[0].upper()}{kind.value[1:]}", _table(chosen, level_text(card))]
-    parts += ["### EES by category", _categories(card), "### Read with care"]
+    parts += ["### EES by category", _categories(card)]
+    if replay is not None:
+        parts += ["### Exit policies", _policies(replay)]
+    parts.append("### Read with care")
     parts.append("\n".join(f"- {escape_markdown(caution)}" for caution in cautions(card)))
     parts += ["### Measured with", _settings(card)]
     return "\n\n".join(parts) + "\n"
@@ -73,6 +86,18 @@ def _categories(card: ScoreCard) -> str:
             f"{score.n_prompts:,}",
         )
         rows.append("| " + " | ".join(escape_markdown(cell) for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def _policies(replay: Replay) -> str:
+    """The tuned targets alone, without intervals: the page has the rest."""
+    tables = [table for table in policy_tables(replay) if table.is_tuned and table.rows]
+    if not tables:
+        return "No policy is held to a tuned target here."
+    headings = ("held to", *tables[0].headings)
+    rows = [f"| {' | '.join(headings)} |", f"|---|---|---{'|--:' * (len(headings) - 3)}|"]
+    cells = [(table.target, *row.short) for table in tables for row in table.rows]
+    rows += [f"| {' | '.join(map(escape_markdown, row))} |" for row in cells]
     return "\n".join(rows)
 
 

@@ -38,6 +38,8 @@
       mark: { color: accent },
       line: { strokeWidth: 2.5 },
       bar: { opacity: 0.75 },
+      legend: { labelColor: ink, labelFontSize: 12, labelLimit: 220, symbolStrokeWidth: 2.5, symbolType: "stroke" },
+      range: { category: [0, 1, 2, 3, 4, 5, 6, 7].map((index) => colour(`--c${index}`)) },
       style: {
         fill: { color: accent, opacity: 0.18 },
         band: { color: accent, opacity: 0.28 },

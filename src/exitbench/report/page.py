@@ -28,6 +28,8 @@ from exitbench.report.chapters import Chapter, chapters, opening_chart
 from exitbench.report.chart_parts import Chart
 from exitbench.report.explorer import explorer_payload
 from exitbench.report.glossary import GLOSSARY
+from exitbench.report.pays import pays
+from exitbench.report.policy_charts import PolicyChapter, policy_chapter
 from exitbench.report.result import Result
 from exitbench.report.text import json_for_script, visible
 from exitbench.score.scorecard import ScoreCard
@@ -48,9 +50,11 @@ class _Section:
     subject: str
     headline: tuple[figures.Line, ...]
     second_screen: tuple[figures.Line, ...]
+    pays: tuple[str, ...]
     cautions: tuple[str, ...]
     opening: Chart
     chapters: tuple[Chapter, ...]
+    policies: PolicyChapter | None
     failures: tuple[tuple[str, str], ...]
     provenance: tuple[tuple[str, str], ...]
     explorer: dict[str, Any] | None
@@ -83,9 +87,11 @@ def _section(key: str, result: Result, budget_bytes: int) -> _Section:
         subject=figures.subject(card),
         headline=figures.headline(card),
         second_screen=figures.second_screen(card),
+        pays=pays(card),
         cautions=cautions(card),
         opening=opening_chart(card),
         chapters=chapters(card),
+        policies=None if result.replay is None else policy_chapter(result.replay),
         failures=() if trace is None else tuple((f.sample_id, f.reason) for f in trace.failures),
         provenance=_provenance(card),
         explorer=None if trace is None else explorer_payload(trace, budget_bytes=budget_bytes),

@@ -1,74 +1,109 @@
-"""Does early exit pay here? Three sentences for an engineer: what there is to gain, what it costs, what to do."""
+"""Does early exit pay here? Three sentences for an engineer: what there is to gain, what it costs, what to do.
 
-from exitbench.report.figures import percent
-from exitbench.score.scorecard import ScoreCard
+They speak of the plain confidence threshold at 5 % of changed tokens, the laxer of a card's two targets: what does not
+pay there pays nowhere on the card. Costs are those of NES, so for batch 1 and 512 positions. Unknown costs are named
+with their reason and never taken for none. Non-goals: other policies (see the replay), and measured time.
+"""
+
+from exitbench.report.figures import level_text, percent
+from exitbench.score.scorecard import NOT_RECORDED, ScoreCard
 from exitbench.stats.figure import Figure
 
 __all__ = ["pays"]
 
+_EPS = 0.05
 _WORTH = 0.01
 """Savings of less than 1 % are lost in the noise of any serving stack."""
+_NET = (
+    ("nes_flops_copy_5pct", "FLOPs", "state copied"),
+    ("nes_bytes_deferred_5pct", "bytes of memory traffic", "skipped blocks run later, in chunks"),
+)
+_LOSSLESS = "drafting with early depths and checking with the rest, which changes no token,"
 
 
 def pays(card: ScoreCard) -> tuple[str, ...]:
-    """The three sentences; fewer where what they rest on was not recorded."""
+    """The three sentences; one where it is not known what a threshold attains, none for a fast trace."""
     gross, ees = _value(card.aes_5pct), _value(card.ees)
     if gross is None or ees is None:
-        return ()
-    flops, moved = _value(card.nes_flops_copy_5pct), _value(card.nes_bytes_deferred_5pct)
-    return (_there_is(ees, gross), _it_costs(card, flops, moved), _so(card, gross, flops, moved))
+        why = card.reasons.get("aes_5pct", "")
+        return () if why == NOT_RECORDED else (f"Whether early exit pays here cannot be said: {why}.",)
+    return (_there_is(card, ees, gross), _it_costs(card), _so(card, ees))
 
 
-def _there_is(ees: float, gross: float) -> str:
+def _there_is(card: ScoreCard, ees: float, gross: float) -> str:
+    met = _value(card.aes_5pct_disagreement)
+    broken = f" (and changed {percent(met)} of them on unseen prompts)" if met is not None and met > _EPS else ""
     return (
         f"A perfect and free detector would skip {percent(ees)} of the blocks' work; the plain confidence threshold, "
-        f"allowed to change 5 % of the tokens, skips {percent(gross)}."
+        f"allowed to change 5 % of the tokens, skips {percent(gross)}{broken}."
     )
 
 
-def _it_costs(card: ScoreCard, flops: float | None, moved: float | None) -> str:
-    if flops is None or moved is None:
-        unknown = "nes_flops_copy_5pct" if flops is None else "nes_bytes_deferred_5pct"
-        why = card.reasons[unknown]
-        return f"What is left of that after its probes and the state of skipped blocks is not known: {why}."
-    return (
-        "Once its probes at every depth and the state of the skipped blocks are paid for, a token takes "
-        f"{_change(flops, 'FLOPs')} (state copied) and {_change(moved, 'bytes of memory traffic')} (skipped blocks run "
-        "later, in chunks) at batch 1 and 512 positions."
-    )
+def _never_exits(card: ScoreCard) -> bool:
+    return all(threshold is None for threshold in card.aes_5pct_thresholds or ())
+
+
+def _it_costs(card: ScoreCard) -> str:
+    if _never_exits(card):
+        return (
+            "No threshold keeps to that, so no token is probed and none leaves early: nothing is won and nothing lost."
+        )
+    known = [
+        f"{_change(saved, unit)} ({state})"
+        for name, unit, state in _NET
+        if (saved := _value(getattr(card, name))) is not None
+    ]
+    unknown = [f"in {unit} that is not known: {card.reasons[name]}" for name, unit, _ in _NET if name in card.reasons]
+    paid = "Once its probes at every depth and the state of the skipped blocks are paid for, "
+    if not known:
+        return f"Once its probes and the state of the skipped blocks are paid for: {'; '.join(unknown)}."
+    said = f"{paid}a token takes {' and '.join(known)} at batch 1 and 512 positions"
+    return "; ".join([said, *unknown]) + "."
 
 
 def _change(saved: float, unit: str) -> str:
     if abs(saved) < _WORTH / 10:
         return f"as many {unit} as before"
+    if saved < -1:
+        return f"{1 - saved:.1f} times as many {unit}"
     return f"{percent(abs(saved))} {'fewer' if saved > 0 else 'more'} {unit}"
 
 
-def _so(card: ScoreCard, gross: float, flops: float | None, moved: float | None) -> str:
-    known = [net for net in (flops, moved) if net is not None]
-    if gross == 0:
-        advice = "Early exit by confidence does not pay here: no threshold keeps to 5 % of changed tokens"
+def _so(card: ScoreCard, ees: float) -> str:
+    known = {unit: saved for name, unit, _ in _NET if (saved := _value(getattr(card, name))) is not None}
+    paying = [unit for unit, saved in known.items() if saved >= _WORTH]
+    losing = [unit for unit, saved in known.items() if saved <= -_WORTH]
+    if ees < _WORTH / 2:
+        advice = "Early exit has nothing to gain here"
+    elif _never_exits(card):
+        advice = "Early exit by confidence does not pay here"
+    elif paying:
+        advice = f"Early exit can pay here in {' and in '.join(paying)}"
+        advice += f", though not in {' or in '.join(losing)}" if losing else ""
+        advice += ", if changing 5 % of the tokens is acceptable"
     elif not known:
         advice = "Whether early exit pays here cannot be said"
-    elif max(known) < _WORTH:
-        advice = "Early exit by a threshold on every depth costs more than it saves here"
-        advice += ": look at fewer depths, at signals that need no readout, or leave it"
     else:
-        what = "both FLOPs and memory traffic" if min(known) >= _WORTH else "only one of FLOPs and memory traffic"
-        advice = f"Early exit can pay here, in {what}, if changing 5 % of the tokens is acceptable"
-    return f"{advice}; {_drafts(card)}."
+        result = "costs more than it saves" if losing else "saves next to nothing"
+        advice = f"Early exit by a threshold on every depth {result} here: look at fewer depths or at signals that need"
+        advice += " no readout, or leave it"
+    return f"{advice}; {_drafts(card, also=bool(paying))}."
 
 
-def _drafts(card: ScoreCard) -> str:
-    speedup, drafts = _value(card.lossless_projection), [d for d in card.lossless_drafts or [] if d is not None]
-    if speedup is None:
-        return "drafting with early depths was not projected"
+def _drafts(card: ScoreCard, *, also: bool) -> str:
+    """What drafting gains; `also` if the sentence before said that early exit gains something."""
+    figure, drafts = card.lossless_projection, [draft for draft in card.lossless_drafts or [] if draft is not None]
+    speedup = _value(figure)
+    if figure is None or speedup is None:
+        return f"what {_LOSSLESS} would gain is not known ({card.reasons.get('lossless_projection', 'no value')})"
     if not drafts or speedup < 1 + _WORTH:
-        return "drafting with early depths and checking with the rest, which changes no token, gains nothing either"
-    depth, length = max(set(drafts), key=drafts.count)
+        return f"{_LOSSLESS} gains nothing{'' if also else ' either'}"
+    depth, length = max(dict.fromkeys(drafts), key=drafts.count)
+    tokens = f"{length} token{'s' if length > 1 else ''}"
+    between = "" if figure.low is None else f" ({level_text(card)} interval {figure.low:.2f} to {figure.high:.2f})"
     return (
-        f"drafting {length} tokens at depth {depth} and checking with the rest, which changes no token, is projected "
-        f"at {speedup:.2f}x the speed where memory traffic decides"
+        f"drafting {tokens} at depth {depth} and checking with the rest, which changes no token, is projected at "
+        f"{speedup:.2f} times the speed{between} where memory traffic decides"
     )
 
 

@@ -1,8 +1,7 @@
-"""A replay for people and for spreadsheets: tables for a terminal, flat rows for CSV."""
+"""A replay for a terminal, as tables, and for spreadsheets, as flat rows of CSV."""
 
 import csv
 import io
-from collections.abc import Iterator
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -12,90 +11,37 @@ from rich.text import Text
 
 from exitbench.replay.points import OperatingPoint
 from exitbench.replay.result import Replay
-from exitbench.report.figures import percent
+from exitbench.report.policies import MARKS, PolicyTable, drafting, policy_tables, replayed
 from exitbench.report.text import plain
 from exitbench.stats.figure import Figure
 
-__all__ = ["held_to", "point_cells", "replay_csv", "replay_headings", "replay_tables"]
+__all__ = ["replay_csv", "replay_tables"]
 
 _FIGURES = (
     *("saved_blocks", "disagreement", "answers_changed", "detectability", "exit_depth_mean"),
     *("net_flops_copy", "net_bytes_deferred", "net_time_deferred", "over_plain"),
 )
-_SIGNIFICANT = 0.05
 
 
 def replay_tables(replay: Replay) -> RenderableType:
     """One table for each target, the policies that save most first, and the projection of drafting."""
-    parts: list[RenderableType] = [Text(plain(_subject(replay)), style="bold")]
-    for target, points in _by_target(replay):
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, title=Text(target), title_justify="left")
-        for index, heading in enumerate(replay_headings(replay)):
-            table.add_column(Text(heading), justify="left" if index < 2 else "right")
-        for point in points:
-            table.add_row(*(Text(plain(cell)) for cell in point_cells(point, timed=bool(replay.profile))))
-        parts.append(table)
-    parts.append(Text(_drafts(replay)))
-    parts.append(Text("+ or -: better or worse than top1-prob at every depth (Holm-adjusted p < 0.05)", style="dim"))
+    bounds = f"EES {replay.stable.text()}, first match {replay.first_match.text()}"
+    parts: list[RenderableType] = [Text(plain(replayed(replay)), style="bold"), Text(bounds)]
+    for table in policy_tables(replay):
+        parts += [Text(f"\n{table.target}", style="italic"), *([_table(table)] if table.rows else [])]
+        parts += [Text(plain(missing), style="dim") for missing in table.missing]
+    parts += [Text(f"\n{plain(drafting(replay))}"), Text(MARKS, style="dim")]
     return Group(*parts)
 
 
-def _subject(replay: Replay) -> str:
-    return (
-        f"{replay.model.name} on {replay.workload.name}: {replay.n_tokens:,} tokens, {replay.n_prompts:,} prompts; "
-        f"EES {replay.stable.text()}, first match {replay.first_match.text()}; "
-        f"batch {replay.batch}, context {replay.context}"
-    )
-
-
-def _by_target(replay: Replay) -> Iterator[tuple[str, list[OperatingPoint]]]:
-    for target in dict.fromkeys(held_to(point) for point in replay.points):
-        points = [point for point in replay.points if held_to(point) == target]
-        yield target, sorted(points, key=lambda point: -_value(point.saved_blocks))
-
-
-def held_to(point: OperatingPoint) -> str:
-    """The target of a point, in words."""
-    bound = {"token": "tokens changed", "answer": "answers changed", "task": "loss of the task metric"}[point.risk]
-    surely = f", delta {point.delta:g}" if point.delta is not None else ""
-    return f"at most {percent(point.eps, 0)} of {bound} ({point.procedure}{surely})"
-
-
-def replay_headings(replay: Replay) -> list[str]:
-    """Columns of `point_cells`."""
-    timed = ["net time"] if replay.profile else []
-    return ["policy", "probes", "blocks saved", "met", "detected", "net FLOPs", "net bytes", *timed]
-
-
-def point_cells(point: OperatingPoint, *, timed: bool) -> list[str]:
-    """One row for people."""
-    if point.saved_blocks is None:
-        return [point.policy, point.probes, point.reasons["saved_blocks"], *[""] * (4 + timed)]
-    sign = ""
-    if point.over_plain_p is not None and point.over_plain is not None and point.over_plain_p < _SIGNIFICANT:
-        sign = " +" if _value(point.over_plain) > 0 else " -"
-    net = [point.net_flops_copy, point.net_bytes_deferred, *([point.net_time_deferred] if timed else [])]
-    return [
-        point.policy,
-        point.probes,
-        point.saved_blocks.text() + sign,
-        "n/a" if point.disagreement is None else f"{_value(point.disagreement):.4f}",
-        "n/a" if point.detectability is None else f"{_value(point.detectability):.3f}",
-        *("n/a" if figure is None else figure.text() for figure in net),
-    ]
-
-
-def _value(figure: Figure | None) -> float:
-    return float("-inf") if figure is None or figure.value is None else figure.value
-
-
-def _drafts(replay: Replay) -> str:
-    if replay.speculation is None:
-        return f"lossless drafting: not projected ({replay.reasons['speculation']})"
-    drafts = [f"depth {d[0]}, {d[1]} tokens" if d else "none" for d in replay.speculation_drafts or []]
-    chosen = "; ".join(dict.fromkeys(drafts))
-    speedup = replay.speculation.text()
-    return f"lossless drafting, projected in bytes: {speedup} times the speed of plain decoding; drafts: {chosen}"
+def _table(table: PolicyTable) -> Table:
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for index, heading in enumerate(table.headings):
+        numeric = index >= 2 and heading != "+/-"
+        shown.add_column(Text(heading), justify="right" if numeric else "left", no_wrap=True)
+    for row in table.rows:
+        shown.add_row(*(Text(plain(cell)) for cell in row.cells))
+    return shown
 
 
 def replay_csv(replay: Replay) -> str:

@@ -1,7 +1,8 @@
-"""What a report is made of: a card, and the trace behind it where the token explorer is wanted."""
+"""What a report is made of: a card, and beside it the trace, for the token explorer, and the replay, for policies."""
 
 from dataclasses import dataclass
 
+from exitbench.replay.result import Replay
 from exitbench.score.scorecard import ScoreCard
 from exitbench.trace.table import Trace
 
@@ -15,3 +16,5 @@ class Result:
     card: ScoreCard
     trace: Trace | None
     """None: no token explorer, and failed samples are counted but not named."""
+    replay: Replay | None = None
+    """None: no chapter on exit policies."""

@@ -21,6 +21,7 @@ from exitbench.report.figures import (
     subject,
     value_text,
 )
+from exitbench.report.pays import pays
 from exitbench.report.text import plain
 from exitbench.score.scorecard import ScoreCard
 from exitbench.stats.figure import Curve
@@ -45,8 +46,10 @@ def terminal_card(card: ScoreCard) -> RenderableType:
             [line for line in more if line.figure is not None],
         ),
         *(Text(_beside(line)) for line in lines if line.figure is not None and line.asides),
-        *(Text(f"{line.name}: {value_text(None)} ({plain(line.reason)})", style="dim") for line in missing),
+        *(Text(_of_another_kind(line)) for line in lines if line.figure is not None and line.kind is not Kind.BLOCKS),
+        *(Text(plain(text), style="dim") for text in _missing(missing)),
         _Sparkline(card.decided),
+        *_pays(card),
         *(Text(f"Note: {plain(caution)}", style="yellow") for caution in cautions(card)),
     )
 
@@ -76,6 +79,26 @@ def _add_row(table: Table, line: Line, *, style: str) -> None:
 def _beside(line: Line) -> str:
     parts = (f"{aside.name} {value_text(aside.figure)}" for aside in line.asides)
     return f"{line.name}: {', '.join(parts)}"
+
+
+def _missing(lines: list[Line]) -> list[str]:
+    """One line for each reason."""
+    names: dict[str, list[str]] = {}
+    for line in lines:
+        names.setdefault(line.reason, []).append(line.name)
+    return [f"{'; '.join(of_reason)}: {value_text(None)} ({reason})" for reason, of_reason in names.items()]
+
+
+def _of_another_kind(line: Line) -> str:
+    assert line.figure is not None
+    return f"{line.name}: {value_text(line.figure)} {interval_text(line.figure)}"
+
+
+def _pays(card: ScoreCard) -> list[Text]:
+    sentences = pays(card)
+    if not sentences:
+        return []
+    return [Text("Does it pay here?", style="bold"), Text(plain(" ".join(sentences)))]
 
 
 class _Sparkline:

@@ -14,7 +14,8 @@ def verdict(figures: Mapping[str, Figure | None], reasons: Mapping[str, str]) ->
     """Say what the figures mean.
 
     Args:
-        figures: the card's figures by field name; reads `ees`, `aes_1pct` and `aes_1pct_disagreement`.
+        figures: the card's figures by field name; reads `ees`, `aes_1pct` with its disagreement, and what of it is left
+            net of its costs, `nes_flops_copy_1pct` and `nes_bytes_deferred_1pct`.
         reasons: why a figure is None, by field name.
     """
     ees, aes = _value(figures["ees"]), _value(figures["aes_1pct"])
@@ -30,7 +31,14 @@ def verdict(figures: Mapping[str, Figure | None], reasons: Mapping[str, str]) ->
         attained += f" (and met {_percent(met)} on held-out prompts)"
     if aes < _NEGLIGIBLE:
         return f"{skipped}, but {attained}: early exit by confidence does not pay here."
-    return f"{skipped}; {attained}."
+    return f"{skipped}; {attained}{_lost(figures)}."
+
+
+def _lost(figures: Mapping[str, Figure | None]) -> str:
+    """In which units probes and state cost more than is saved; nothing where they do not."""
+    net = {"FLOPs": _value(figures["nes_flops_copy_1pct"]), "bytes": _value(figures["nes_bytes_deferred_1pct"])}
+    losing = [unit for unit, saved in net.items() if saved is not None and saved < 0]
+    return f", and its probes and state cost more than that in {' and '.join(losing)}" if losing else ""
 
 
 def _value(figure: Figure | None) -> float | None:
