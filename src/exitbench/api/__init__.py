@@ -1,0 +1,61 @@
+"""The jobs of the command line as Python functions.
+
+    from exitbench.api import load, trace, score
+
+    model = load("smollm2-135m-instruct")
+    card = score(trace(model, "mini", out="out/trace"))
+    print(card.verdict)
+
+The names stand here and not in `exitbench` itself because the packages `exitbench.trace`, `exitbench.score` and
+`exitbench.report` already carry them. Importing this module imports torch; reading results does not need it.
+"""
+
+from exitbench.api.folders import default_folder, default_profile_file, trace_folder
+from exitbench.api.lenses import TrainedLens, check_lens_file, lens
+from exitbench.api.measuring import profile, trace
+from exitbench.api.reading import policies_named, read_result, replay, report, save_policies, score
+from exitbench.api.running import Run, run
+from exitbench.config import LensOptions, TraceOptions
+from exitbench.models.load import LoadedModel, load
+from exitbench.policies import ExitPolicy
+from exitbench.profiling import ProfileOptions
+from exitbench.replay.assemble import ReplayOptions
+from exitbench.replay.profiles import MeasuredProfile
+from exitbench.replay.result import Replay
+from exitbench.score import ScoreCard
+from exitbench.trace.store import read_trace
+from exitbench.trace.table import Trace
+from exitbench.workloads import Workload, load_workload
+
+__all__ = [
+    "ExitPolicy",
+    "LensOptions",
+    "LoadedModel",
+    "MeasuredProfile",
+    "ProfileOptions",
+    "Replay",
+    "ReplayOptions",
+    "Run",
+    "ScoreCard",
+    "Trace",
+    "TraceOptions",
+    "TrainedLens",
+    "Workload",
+    "check_lens_file",
+    "default_folder",
+    "default_profile_file",
+    "lens",
+    "load",
+    "load_workload",
+    "policies_named",
+    "profile",
+    "read_result",
+    "read_trace",
+    "replay",
+    "report",
+    "run",
+    "save_policies",
+    "score",
+    "trace",
+    "trace_folder",
+]

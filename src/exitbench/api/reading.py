@@ -1,0 +1,123 @@
+"""The jobs that need no model: scoring, replaying and reporting what was traced."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from exitbench.api.folders import trace_folder
+from exitbench.errors import ReportError
+from exitbench.policies import POLICIES, ExitPolicy, read_policy, write_policy
+from exitbench.progress import SILENT, Progressor
+from exitbench.replay.assemble import SCHEDULES, ReplayOptions, at_schedules, zoo
+from exitbench.replay.assemble import replay as replay_trace
+from exitbench.replay.calibrate import calibrate
+from exitbench.replay.result import Replay
+from exitbench.report import Result, write_report
+from exitbench.score import ScoreCard
+from exitbench.score import score as score_trace
+from exitbench.trace.store import is_trace_folder, read_trace
+from exitbench.trace.table import Trace
+
+__all__ = ["REPLAY_FILE", "policies_named", "read_result", "replay", "report", "save_policies", "score"]
+
+REPLAY_FILE = "replay.json"
+
+
+def score(source: Trace | Path | str, *, seed: int | None = None, skip_corrupt: bool = False) -> ScoreCard:
+    """Score a trace, in memory or in a folder; the seed is the trace's own unless another is given."""
+    traced = source if isinstance(source, Trace) else read_trace(Path(source), skip_corrupt=skip_corrupt)
+    return score_trace(traced, seed=traced.manifest.settings.seed if seed is None else seed)
+
+
+def policies_named(traced: Trace, names: Sequence[str], *, probes: Sequence[str] = ()) -> list[ExitPolicy]:
+    """Exit policies by name, each at every one of the probe schedules, or from files.
+
+    Of a file come the probe depths and what was fitted. Its threshold does not: a replay chooses thresholds anew, on
+    other prompts than it judges them by. So files that differ in nothing else give one policy.
+
+    Args:
+        traced: of the model they are for.
+        names: of policies, or JSON files; every policy that the trace allows if there are none.
+        probes: schedules, see `Schedule.parse`; every depth and three learned ones if there are none.
+    """
+    schedules = tuple(probes) or SCHEDULES
+    if not names:
+        return zoo(traced, schedules)
+    policies: list[ExitPolicy] = []
+    for name in names:
+        if name.endswith(".json"):
+            saved = read_policy(Path(name), num_blocks=traced.num_blocks)
+            policies.append(saved.model_copy(update={"threshold": None}))
+        else:
+            policies += at_schedules(POLICIES.get(name), schedules)
+    return [policy for index, policy in enumerate(policies) if policy not in policies[:index]]
+
+
+def replay(
+    source: Trace | Path | str,
+    policies: Sequence[ExitPolicy] | None = None,
+    *,
+    options: ReplayOptions | None = None,
+    command: str = "",
+    progress: Progressor = SILENT,
+) -> Replay:
+    """Compare exit policies on a trace, in memory or in a folder; every one that it allows if none are given."""
+    traced = source if isinstance(source, Trace) else read_trace(trace_folder(Path(source)))
+    return replay_trace(traced, policies, options=options, command=command, progress=progress)
+
+
+def save_policies(
+    traced: Trace, policies: Sequence[ExitPolicy], folder: Path | str, *, options: ReplayOptions | None = None
+) -> list[Path]:
+    """Calibrate policies on all prompts of a trace and write one file for each of them and target."""
+    written = []
+    for policy, target, ready in calibrate(traced, policies, options or ReplayOptions()):
+        parts = (policy.name, policy.schedule.text, target.procedure, target.risk, f"{target.eps:g}")
+        file = Path(folder) / ("_".join(part.replace(",", "-") for part in parts) + ".json")
+        write_policy(file, ready)
+        written.append(file)
+    return written
+
+
+def read_result(path: Path, *, seed: int | None = None, skip_corrupt: bool = False) -> Result:
+    """Read a result to report on: the folder of a run, a trace folder (scored here), or a saved score.
+
+    Raises:
+        ReportError: none of these.
+    """
+    if path.is_file():
+        try:
+            return Result(card=ScoreCard.from_json(json.loads(path.read_text(encoding="utf-8"))), trace=None)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ReportError(f"{path} is no JSON ({error}); give the score.json of a run, or its folder") from error
+    folder = trace_folder(path)
+    if not is_trace_folder(folder):
+        raise ReportError(f"{path} holds no result; give the folder of 'exitbench run' or 'exitbench trace'")
+    traced = read_trace(folder, skip_corrupt=skip_corrupt)
+    card = score(traced, seed=seed)
+    saved = path / REPLAY_FILE
+    replayed = _replay_beside(saved, traced, partly=skip_corrupt) if folder != path and saved.is_file() else None
+    return Result(card=card, trace=traced, replay=replayed)
+
+
+def _replay_beside(file: Path, traced: Trace, *, partly: bool) -> Replay:
+    """The saved replay of a trace; `partly` if the trace may lack some of its tokens now."""
+    try:
+        replayed = Replay.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ReportError(f"{file} is no JSON ({error}); delete it, or run again what wrote it") from error
+    except ReportError as error:
+        raise ReportError(f"{file}: {error}") from error
+    there, here = traced.manifest, (replayed.model, replayed.workload, replayed.settings)
+    tokens = replayed.n_tokens if partly else traced.num_tokens
+    if here != (there.model, there.workload, there.settings) or replayed.n_tokens != tokens:
+        raise ReportError(f"{file} is of another trace than lies beside it; delete it, or run again what wrote it")
+    return replayed
+
+
+def report(
+    paths: Sequence[Path | str], *, out: Path | str, seed: int | None = None, skip_corrupt: bool = False
+) -> Path:
+    """Write one self-contained HTML page on the results at `paths` to the file `out`, and return its path."""
+    results = [read_result(Path(path), seed=seed, skip_corrupt=skip_corrupt) for path in paths]
+    return write_report(results, Path(out))
