@@ -97,6 +97,12 @@ def replayed(result) -> Replay:
 
 
 @pytest.fixture(scope="session")
+def make_replay() -> Callable[..., Replay]:
+    """The maker of quick replays, see `replay_of`."""
+    return replay_of
+
+
+@pytest.fixture(scope="session")
 def with_replay(result, replayed) -> Result:
     """`result` with its policies."""
     return Result(result.card, result.trace, replayed)

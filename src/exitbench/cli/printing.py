@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 STDOUT, STDERR = Console(), Console(stderr=True)
-_WIDE = 120
 
 
 def progress_on_stderr(quiet: bool) -> Progressor:
@@ -52,9 +51,9 @@ def complain(message: str) -> None:
     STDERR.print(Text("error: ", style="bold red") + Text(plain(message)), soft_wrap=True)
 
 
-def print_wide(what: RenderableType) -> None:
+def print_wide(what: RenderableType, *, least: int = 120) -> None:
     """Tables whose names and figures are to be read whole, and found by grep, in a narrow terminal or a pipe too."""
-    Console(width=max(STDOUT.width, _WIDE)).print(what)
+    Console(width=max(STDOUT.width, least)).print(what)
 
 
 def fail_if_samples_failed(*traces: "Trace | None") -> None:

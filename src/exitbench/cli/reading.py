@@ -71,7 +71,7 @@ def replay(
     """Compare exit policies on a trace: what they save, change and cost, by thresholds chosen on other prompts."""
     from exitbench import api
     from exitbench.files import write_text
-    from exitbench.report.replay import replay_csv, replay_tables
+    from exitbench.report.replay import TABLE_WIDTH, replay_csv, replay_tables
 
     traced = api.read_trace(api.trace_folder(trace))
     if category:
@@ -88,7 +88,7 @@ def replay(
     if as_json:
         print_json(result.to_json())
     else:
-        print_wide(replay_tables(result))
+        print_wide(replay_tables(result), least=TABLE_WIDTH)
 
 
 def report(

@@ -59,6 +59,31 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ),
     ("detectability", "AES(eps) / Oracle(eps): how much of what is there a plain threshold finds."),
     (
+        "probe",
+        "A look at the signals of some depth, to decide whether to leave; most need a readout there, which costs.",
+    ),
+    (
+        "NES(eps)",
+        "Net savings: AES(eps) in FLOPs or bytes of a decoded token once its probes and the state of skipped blocks "
+        "are paid for, at batch 1 and 512 positions. Copied: skipped blocks write their state from the hidden state at "
+        "the exit. Deferred: they run later, with the next token that reaches them. Negative: a loss.",
+    ),
+    (
+        "lossless projection",
+        "Speedup, in bytes moved, of drafting some tokens with the first blocks and checking them with the rest in one "
+        "go, replayed on the runs of agreement of every answer. No token changes.",
+    ),
+    (
+        "AES_ltt(eps)",
+        "AES with a certificate instead of a tuned threshold: fixed-sequence testing, wrong in at most 1 of 10 "
+        "calibrations. It takes 230 calibration prompts at 1 %, 45 at 5 %.",
+    ),
+    (
+        "policy",
+        "A rule that looks at signals up to some depth and says leave or go on. Thresholds are chosen on four fifths "
+        "of the prompts and judged on the fifth; best by ... also chooses the policy there.",
+    ),
+    (
         "EAS",
         "The paper's Early-exit Adaptability Score: mean over depths l of S^alpha * w^(1 - alpha), with S "
         "the similarity to the final layer and w = (L - l) / L. This form comes from readers' notes, not "

@@ -90,6 +90,7 @@ def frontiers_chart(replay: Replay) -> Chart:
         if row["disagreement"] <= MAX_DISAGREEMENT
     ]
     top = 1.1 * max([row["savings"] for row in rows] + [replay.stable.value or 0.0]) or 1.0
+    legend = alt.Legend(orient="bottom", columns=2)  # the same for both channels, or it would be drawn twice
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X("disagreement:Q", **disagreement_axis(MAX_DISAGREEMENT)),
         y=alt.Y(
@@ -98,7 +99,8 @@ def frontiers_chart(replay: Replay) -> Chart:
             axis=alt.Axis(format=SHARE),
             scale=alt.Scale(domain=[0, min(top, 1.0)], nice=False),
         ),
-        color=alt.Color("policy:N", sort=names, title=None, legend=alt.Legend(orient="bottom", columns=2)),
+        color=alt.Color("policy:N", scale=alt.Scale(domain=names), title="policy", legend=legend),
+        strokeDash=alt.StrokeDash("policy:N", scale=alt.Scale(domain=names), title="policy", legend=legend),
     )
     tips = [
         alt.Tooltip("policy:N", title="policy"),
@@ -106,9 +108,8 @@ def frontiers_chart(replay: Replay) -> Chart:
         number_tip("disagreement", "tokens changed", ".2%"),
         number_tip("savings", "work skipped", ".1%"),
     ]
-    dashes = alt.StrokeDash("policy:N", sort=names, title=None, legend=alt.Legend(orient="bottom", columns=2))
     layers = [
-        base.mark_line().encode(order="at:Q", strokeDash=dashes),
+        base.mark_line().encode(order="at:Q"),
         base.mark_point(size=60, opacity=0).encode(tooltip=tips),
     ]
     note = (

@@ -15,7 +15,10 @@ from exitbench.report.policies import MARKS, PolicyTable, drafting, policy_table
 from exitbench.report.text import plain
 from exitbench.stats.figure import Figure
 
-__all__ = ["replay_csv", "replay_tables"]
+__all__ = ["TABLE_WIDTH", "replay_csv", "replay_tables"]
+
+TABLE_WIDTH = 150
+"""Characters that the widest table takes: no figure is cut."""
 
 _FIGURES = (
     *("saved_blocks", "disagreement", "answers_changed", "detectability", "exit_depth_mean"),
@@ -35,7 +38,7 @@ def replay_tables(replay: Replay) -> RenderableType:
 
 
 def _table(table: PolicyTable) -> Table:
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, heading in enumerate(table.headings):
         numeric = index >= 2 and heading != "+/-"
         shown.add_column(Text(heading), justify="right" if numeric else "left", no_wrap=True)
