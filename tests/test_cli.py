@@ -497,7 +497,7 @@ def test_list_policies_says_what_each_needs():
     assert (rows["hidden-cosine"]["readout"], rows["margin"]["readout"]) == ("no", "yes")
     assert (rows["gate"]["trained"], rows["margin"]["signals"]) == ("yes", "margin")
     assert "arXiv 2207.07061" in rows["calm-decay"]["criterion"]
-    assert "MSDNet" in rows["top1-prob"]["criterion"]
+    assert "Source: softmax thresholds go back to BranchyNet" in rows["top1-prob"]["criterion"]
 
 
 def test_check_shows_the_proof(place):

@@ -9,7 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from exitbench.config import LensOptions, TraceOptions
-from exitbench.options import LensGroup, TraceGroup, grouped
+from exitbench.options import LensGroup, ReplayGroup, TraceGroup, grouped
+from exitbench.replay.assemble import ReplayOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +64,6 @@ def test_defaults_are_those_of_a_measurement():
     assert TraceGroup(also=["kl_prev"]).options() == TraceOptions(also=("kl_prev",))
     assert LensGroup().options() == LensOptions()
     assert TraceGroup(fast=True, limit=3).options() == TraceOptions(fast=True, limit=3)
+    assert ReplayGroup().options(trace_seed=0) == ReplayOptions()
+    assert ReplayGroup().options(trace_seed=7).seed == 7
+    assert ReplayGroup(seed=3, batch=4).options(trace_seed=7) == ReplayOptions(seed=3, batch=4)

@@ -37,6 +37,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # What may be read where no model is: scoring and reports.
 WITHOUT_TORCH = (
     *("exitbench", "exitbench.score", "exitbench.report", "exitbench.trace.store", "exitbench.options"),
+    *("exitbench.cli", "exitbench.replay.assemble", "exitbench.policies.listing"),
     *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.stats.certify", "exitbench.stats.answers"),
     *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.replay.cost", "exitbench.replay.times"),
     *("exitbench.models.shape", "exitbench.models.catalogue"),

@@ -60,14 +60,21 @@ def test_columns_are_means_over_the_exits(compared):
         assert point.thresholds == [policy.threshold for policy in fit.policies]
 
 
-def test_savings_can_be_negative_net(compared):
-    """A loss cut off at 0."""
-    point = of(compared, 0)
-    assert point.saved_blocks.value > 0
-    # Tokens that stay have paid three readouts of 16 000 weights beside blocks of 250 000.
-    fit = compared[1][0].outcomes[0]
-    assert fit.values[fit.exit_depth == 4, 1].max() < 0
-    assert min(fit.values[:, 1]) < 0
+def test_savings_can_be_negative_net(make_trace):
+    """A loss cut off at 0: probes that never let a token go are paid all the same."""
+    undecided = np.tile([1, 2, 3, 4, 5], (NUM_PROMPTS * TOKENS, 1))
+    prompts = np.repeat(np.arange(NUM_PROMPTS), TOKENS)
+    trace = make_trace(undecided, prob=np.full(undecided.shape, 0.5), prompts=prompts)
+    bench = bench_of(trace, POLICIES[:1], ReplayOptions(targets=TARGETS[:1], draws=80))
+    held = hold(bench, POLICIES[0])
+    nothing = bench.material.mean(np.zeros(NUM_PROMPTS * TOKENS))
+    (point,) = operating_points(bench, [held], plain=held, oracles=[nothing])
+    assert None not in point.thresholds
+    assert point.saved_blocks.value == 0
+    assert point.net_flops_copy.value < 0
+    assert point.net_bytes_deferred.value < 0
+    assert point.detectability is None
+    assert point.reasons["detectability"] == "the oracle saves nothing"
 
 
 def test_batch_curve_is_lockstep(compared):

@@ -28,7 +28,8 @@ __all__ = [
     "table_of",
 ]
 
-STDOUT, STDERR = Console(), Console(stderr=True)
+STDOUT = Console()
+STDERR = Console(stderr=True)
 
 
 def progress_on_stderr(quiet: bool) -> Progressor:

@@ -16,7 +16,7 @@ from exitbench.report.figures import (
     value_text,
 )
 from exitbench.report.pays import pays
-from exitbench.report.policies import policy_tables
+from exitbench.report.policies import MARKS, policy_tables
 from exitbench.report.text import escape_markdown
 from exitbench.score.scorecard import ScoreCard
 
@@ -90,15 +90,15 @@ def _categories(card: ScoreCard) -> str:
 
 
 def _policies(replay: Replay) -> str:
-    """The tuned targets alone, without intervals: the page has the rest."""
+    """The last tuned target alone, without intervals: the page has the rest."""
     tables = [table for table in policy_tables(replay) if table.is_tuned and table.rows]
     if not tables:
         return "No policy is held to a tuned target here."
-    headings = ("held to", *tables[0].headings)
-    rows = [f"| {' | '.join(headings)} |", f"|---|---|---{'|--:' * (len(headings) - 3)}|"]
-    cells = [(table.target, *row.short) for table in tables for row in table.rows]
-    rows += [f"| {' | '.join(map(escape_markdown, row))} |" for row in cells]
-    return "\n".join(rows)
+    table = tables[-1]
+    rows = [f"| {' | '.join(table.headings)} |", f"|---|---|{'--:|' * (len(table.headings) - 2)}"]
+    rows += [f"| {' | '.join(map(escape_markdown, row.short))} |" for row in table.rows]
+    below = "\n".join(f"- {escape_markdown(text)}" for text in (*table.missing, f"{MARKS}."))
+    return "\n\n".join([f"Held to {table.target}.", "\n".join(rows), below])
 
 
 def _settings(card: ScoreCard) -> str:
