@@ -51,3 +51,14 @@ def test_without_tuned_targets_nothing_is_claimed(replayed):
     chapter = policy_chapter(replayed.model_copy(update={"points": certified, "frontiers": []}))
     assert chapter.finding == "What the best of the policies attains is not known at any tuned target."
     assert chapter.charts == ()
+
+
+def test_a_line_beyond_the_axis_has_no_legend(replayed):
+    """A legend entry without a line; a crash where no policy keeps within the axis at any threshold."""
+    line = replayed.frontiers[0]
+    share = line.frontier.disagreement
+    beyond = share.model_copy(update={"value": [1.0] * len(share.value)})
+    wild = line.model_copy(update={"frontier": line.frontier.model_copy(update={"disagreement": beyond})})
+    chart = frontiers_chart(replayed.model_copy(update={"frontiers": [wild]}))
+    assert rows_of(chart) == []
+    assert "No policy without training keeps within 25%" in chart.title

@@ -1,6 +1,7 @@
 """The page's chapter on exit policies: tables, the frontiers of all, and what batches leave of the best one."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 
@@ -80,14 +81,14 @@ def _value(figure: Figure | None) -> float | None:
 
 def frontiers_chart(replay: Replay) -> Chart:
     """Savings against disagreement, one line a policy, over the symlog axis of the card's frontier."""
-    ranked = sorted(replay.frontiers, key=lambda line: (line.policy != _PLAIN, -_reach(line)))
+    near = [line for line in replay.frontiers if _near(line)]
+    ranked = sorted(near, key=lambda line: (line.policy != _PLAIN, -_reach(line)))
     drawn = ranked[:MAX_LINES]
     names = [line.policy if line.probes in ("every", "none") else f"{line.policy} ({line.probes})" for line in drawn]
     rows = [
         row | {"policy": name}
         for name, line in zip(names, drawn, strict=True)
-        for row in frontier_rows(line.frontier)
-        if row["disagreement"] <= MAX_DISAGREEMENT
+        for row in _near(line)
     ]
     top = 1.1 * max([row["savings"] for row in rows] + [replay.stable.value or 0.0]) or 1.0
     legend = alt.Legend(orient="bottom", columns=2)  # the same for both channels, or it would be drawn twice
@@ -123,8 +124,15 @@ def frontiers_chart(replay: Replay) -> Chart:
 
 
 def _title(names: list[str], drawn: list[PolicyFrontier]) -> str:
+    if not drawn:
+        return f"No policy without training keeps within {MAX_DISAGREEMENT:.0%} of tokens changed at any threshold"
     best = max(range(len(drawn)), key=lambda index: _reach(drawn[index]))
     return f"Among policies without training, {names[best]} skips most within 5 % of tokens changed, in sample"
+
+
+def _near(line: PolicyFrontier) -> list[dict[str, Any]]:
+    """The part of a line that is drawn."""
+    return [row for row in frontier_rows(line.frontier) if row["disagreement"] <= MAX_DISAGREEMENT]
 
 
 def _reach(line: PolicyFrontier) -> float:
