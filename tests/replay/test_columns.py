@@ -13,7 +13,7 @@ from exitbench.policies.trained import Gate
 from exitbench.replay.columns import COLUMNS, CostColumns
 from exitbench.replay.cost import ProbeCost, exit_costs
 from exitbench.replay.profiles import PROFILES
-from replay_shapes import LLAMA, llama, measured
+from replay_shapes import LLAMA, PART, llama, measured
 
 ROOFLINE = PROFILES["h100-sxm"]
 
@@ -99,10 +99,37 @@ def test_unknown_counts_leave_the_other_columns(traced):
     assert np.isfinite(got[:, 2]).all()
 
 
+def profile_of(trace, **changes):
+    """A measured profile that fits a trace in everything but the changes."""
+    weights = trace.manifest.model.weights_sha256
+    return measured(**({"weights_sha256": weights, "blocks": (PART,) * 4, "completion": (PART,) * 4} | changes))
+
+
 def test_a_profile_of_another_model_is_a_reason(traced):
-    """Times of one model projected on another."""
-    columns = CostColumns(traced(), batch=1, context=16, profile=measured(weights_sha256="a" * 64))
-    assert "time_deferred" in columns.reasons
+    """Times of one model projected on another with as many blocks, in the columns or in drafting."""
+    trace = traced()
+    assert CostColumns(trace, batch=1, context=16, profile=profile_of(trace)).known == list(COLUMNS)
+    columns = CostColumns(trace, batch=1, context=16, profile=profile_of(trace, weights_sha256="a" * 64))
+    assert "with weights aaaaaaaaaaaa, the trace is of" in columns.reasons["time_deferred"]
+    assert "with weights aaaaaaaaaaaa, the trace is of" in columns.drafting
+
+
+def test_drafts_are_as_long_as_the_profile_can_time(traced):
+    """A replay that fails, after all its work, on the longest draft: profiles time a few chunk sizes only."""
+    trace = traced()
+    drafting = CostColumns(trace, batch=1, context=16, profile=profile_of(trace)).drafting
+    assert drafting["lengths"] == [1, 2, 3]  # PART has up to 4 rows
+    drafting["chunk_factor"](4)
+    no_peak = CostColumns(traced({"dtype": "bfloat16"}), batch=1, context=16, profile=PROFILES["laptop-ryzen-7840u"])
+    assert "no peak for bfloat16" in no_peak.drafting
+    assert "batch" in CostColumns(trace, batch=2, context=16, profile=profile_of(trace)).drafting
+
+
+def test_chunks_are_of_the_whole_batch(traced):
+    """The check of a draft timed for one row where 64 rows are decoded, which is computing and not reading."""
+    at = {"context": 16, "profile": ROOFLINE}
+    one, many = (CostColumns(traced(), batch=batch, **at).drafting["chunk_factor"](13) for batch in (1, 64))
+    assert many > 2 * one
 
 
 def test_drafting_is_in_bytes(traced):
@@ -124,3 +151,4 @@ def test_probe_as_blocks(traced):
     columns = CostColumns(traced(), batch=1, context=8, profile=None)
     assert columns.probe_as_blocks(TopProbability()) == pytest.approx(259 * 32 / (4 * LLAMA["product_weights"]))
     assert columns.probe_as_blocks(HiddenSaturation()) == 0
+    assert columns.probe_as_blocks(KlToPrevious()) == 2 * columns.probe_as_blocks(TopProbability())

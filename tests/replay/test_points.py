@@ -77,6 +77,20 @@ def test_savings_can_be_negative_net(make_trace):
     assert point.reasons["detectability"] == "the oracle saves nothing"
 
 
+def test_no_detectability_beside_an_oracle_of_another_risk(make_trace):
+    """More than 100 % detected: answers may change within the risk by more tokens than the oracle may."""
+    prompts = np.repeat(np.arange(NUM_PROMPTS), TOKENS)
+    trace = make_trace(np.ones((NUM_PROMPTS * TOKENS, 5), dtype=int), prompts=prompts)
+    target = Target(eps=0.2, procedure="conformal", risk="answer")
+    bench = bench_of(trace, [TopProbability()], ReplayOptions(targets=(target,), draws=20))
+    held = hold(bench, TopProbability())
+    oracle = bench.material.mean(np.full(NUM_PROMPTS * TOKENS, 0.5))
+    (point,) = operating_points(bench, [held], plain=held, oracles=[oracle])
+    assert point.saved_blocks is not None
+    assert point.detectability is None
+    assert "the risk here is of the answer" in point.reasons["detectability"]
+
+
 def test_batch_curve_is_lockstep(compared):
     """Rows that wait for the luckiest one."""
     point, depth = of(compared, 0), compared[1][0].outcomes[0].exit_depth

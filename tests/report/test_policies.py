@@ -81,6 +81,17 @@ def test_nothing_qualified_is_said_and_not_tabled(replayed):
     assert said.endswith("every saving is 0.")
 
 
+def test_no_best_policy_is_not_no_threshold(replayed):
+    """A choice that found no gain told as thresholds that failed, while some of the chosen from stand in the table."""
+
+    def change(point):
+        return {"thresholds": [None] * 5} if point.policy == "best by flops_copy" else {}
+
+    table = policy_tables(with_points(replayed, change))[0]
+    (said,) = (text for text in table.missing if "best by flops_copy" in text)
+    assert said.startswith("No policy gains on its calibration prompts for ")
+
+
 def test_unknown_costs_are_explained_once(uncounted, make_replay):
     """A column of n/a without a word, or with one in every cell."""
     table = policy_tables(make_replay(uncounted))[0]
@@ -107,3 +118,39 @@ def test_drafting_in_words(replayed):
     assert told.endswith("drafts by fold: depth 3, 2 tokens; none")
     missing = replayed.model_copy(update={"speculation": None, "reasons": {"speculation": "no cache"}})
     assert drafting(missing) == "lossless drafting: not projected (no cache)"
+
+
+def test_targets_that_differ_little_have_tables_of_their_own(replayed):
+    """0.5 % shown as 0 %, or two bounds in one table because both read 1 % when rounded."""
+    replay = with_points(replayed, lambda point: {"eps": 0.005 if point.eps == 0.01 else 0.012})
+    tables = policy_tables(replay)
+    assert len(tables) == len(policy_tables(replayed))
+    assert tables[0].target.startswith("at most 0.5 % of tokens changed")
+    assert tables[1].target.startswith("at most 1.2 % of tokens changed")
+
+
+def test_learned_probes_that_are_none_stand_below(replayed):
+    """A dozen rows of zeros with thresholds in them, and not a word on why."""
+
+    def learned(point):
+        return (
+            {"probes": "learned-3", "probe_depths": [[]] * 5, "thresholds": [0.0] * 5}
+            if point.policy == "margin"
+            else {}
+        )
+
+    for table in policy_tables(with_points(replayed, learned))[:2]:
+        assert "margin" not in [row.cells[0] for row in table.rows]
+        (said,) = (text for text in table.missing if text.startswith("No probe pays for "))
+        assert "margin (learned-3)" in said
+
+
+def test_unknown_times_have_a_reason(replayed):
+    """A column of n/a for a profile that has no peak for the dtype, without the reason."""
+
+    def lost(point):
+        return {"net_time_deferred": None, "reasons": point.reasons | {"net_time_deferred": "no peak for bfloat16"}}
+
+    timed = with_points(replayed, lost).model_copy(update={"profile": "laptop"})
+    assert "time, net: no peak for bfloat16." in policy_tables(timed)[0].missing
+    assert not any(text.startswith("time, net") for text in policy_tables(replayed)[0].missing)

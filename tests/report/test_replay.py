@@ -6,6 +6,7 @@ import io
 from rich.console import Console
 
 from exitbench.report.replay import TABLE_WIDTH, replay_csv, replay_tables
+from exitbench.stats.figure import Figure
 
 
 def printed(replay, width=TABLE_WIDTH):
@@ -22,6 +23,16 @@ def test_tables_fit_their_width(replayed):
     point = next(p for p in replayed.points if (p.policy, p.probes, p.eps) == ("margin", "every", 0.01))
     assert point.saved_blocks.text() in row
     assert point.net_bytes_deferred.text() in row
+
+
+def test_tables_with_times_fit_their_width(replayed):
+    """Figures that are cut as soon as a profile adds a column."""
+    wide = Figure(value=-10.496, low=-10.508, high=-10.482, n_tokens=9, n_prompts=24)
+    net = dict.fromkeys(("net_flops_copy", "net_bytes_deferred", "net_time_deferred"), wide)
+    points = [point.model_copy(update={"policy": "best by bytes_deferred"} | net) for point in replayed.points]
+    text = printed(replayed.model_copy(update={"points": points, "profile": "h100-sxm"}))
+    assert "time, net" in text
+    assert "\u2026" not in text
 
 
 def test_what_is_missing_stands_below(replayed):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from exitbench.errors import CostError
 from exitbench.policies.policy import ExitPolicy
 from exitbench.replay.cost import ProbeCost, State, Unit, block_work, exit_costs, readout_work
-from exitbench.replay.profiles import Profile
+from exitbench.replay.profiles import MeasuredProfile, Profile
+from exitbench.replay.speculation import DRAFT_LENGTHS
 from exitbench.replay.times import chunk_factor, exit_times
 from exitbench.trace.decided import remaining_costs
 from exitbench.trace.table import Trace
@@ -36,7 +37,7 @@ class CostColumns:
     """
 
     def __init__(self, trace: Trace, *, batch: int, context: int, profile: Profile | None) -> None:
-        self._shape = trace.manifest.shape
+        self._shape, self._model = trace.manifest.shape, trace.manifest.model
         self._batch, self._context, self._profile = batch, context, profile
         self._dtype = trace.manifest.settings.dtype
         self._translated = trace.manifest.settings.readout != "logit"
@@ -71,13 +72,17 @@ class CostColumns:
         return np.stack(columns, axis=1)
 
     def probe_as_blocks(self, policy: ExitPolicy) -> float:
-        """FLOPs of one failed probe as a share of all blocks' matrix products."""
+        """FLOPs of the readouts of one failed probe as a share of all blocks' matrix products."""
         blocks = sum(block.product_weights for block in self._shape.blocks)
-        return self._shape.head_weights / blocks if policy.reads_out else 0.0
+        readouts = 2 if "previous distribution" in policy.state else 1
+        return readouts * self._shape.head_weights / blocks if policy.reads_out else 0.0
 
     @property
     def drafting(self) -> dict[str, Any] | str:
-        """What `project` needs to know of costs, in bytes; or why that is not known."""
+        """What `project` needs to know of costs, in bytes; or why that is not known.
+
+        With a profile, draft lengths are left out whose check it has no time for.
+        """
         try:
             work = [block_work(b, sequences=self._batch, context=self._context).bytes for b in self._shape.blocks]
         except CostError as error:
@@ -85,18 +90,41 @@ class CostColumns:
         readout = readout_work(self._shape, rows=self._batch).bytes
         up_to = np.concatenate([[0.0], np.cumsum(work)]) / sum(work)
         drafting: dict[str, Any] = {"up_to": up_to, "readout": readout / sum(work)}
-        if self._profile is not None:
-            drafting["chunk_factor"] = partial(
-                chunk_factor, self._shape, self._profile, dtype=self._dtype, context=self._context
+        if self._profile is None:
+            return drafting
+        at: Any = {"dtype": self._dtype, "batch": self._batch, "context": self._context}
+        timed, reasons = [], []
+        for length in DRAFT_LENGTHS:
+            try:
+                chunk_factor(self._shape, self._profile_of_model(), length + 1, **at)
+                timed.append(length)
+            except CostError as error:
+                reasons.append(str(error))
+        if not timed:
+            return reasons[0]
+        return drafting | {"chunk_factor": partial(chunk_factor, self._shape, self._profile, **at), "lengths": timed}
+
+    def _profile_of_model(self) -> Profile:
+        """The profile that was given.
+
+        Raises:
+            CostError: there is none, or it was measured with other weights than the trace is of.
+        """
+        profile, there = self._profile, self._model.weights_sha256
+        if profile is None:
+            raise CostError("no profile was given; name one with --profile")
+        if isinstance(profile, MeasuredProfile) and profile.weights_sha256 != there:
+            raise CostError(
+                f"profile {profile.name} was measured on {profile.model} with weights {profile.weights_sha256[:12]}, "
+                f"the trace is of {self._model.name} with weights {there[:12]}; measure that with 'exitbench profile', "
+                "or use a roofline profile"
             )
-        return drafting
+        return profile
 
     def _net(self, column: str, probe: ProbeCost, probes: list[int]) -> Floats:
         at: Any = {"batch": self._batch, "context": self._context, "probe": probe, "probes": probes}
         if column == "time_deferred":
-            if self._profile is None:
-                raise CostError("no profile was given; name one with --profile")
-            return 1.0 - exit_times(self._shape, self._profile, dtype=self._dtype, state="deferred", **at)
+            return 1.0 - exit_times(self._shape, self._profile_of_model(), dtype=self._dtype, state="deferred", **at)
         unit: Unit = "flops" if column == "flops_copy" else "bytes"
         state: State = "copy" if column == "flops_copy" else "deferred"
         return 1.0 - exit_costs(self._shape, state=state, unit=unit, **at)

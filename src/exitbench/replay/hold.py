@@ -15,7 +15,10 @@ from exitbench.replay.folds import Folds
 from exitbench.replay.targets import Target, missing_prompts, rule_for
 from exitbench.stats.material import Material
 
-__all__ = ["Bench", "Held", "best", "hold", "ready"]
+__all__ = ["ANY", "Bench", "Held", "best", "hold", "ready"]
+
+ANY = "any"
+"""In place of the probe depths, where the best of several policies was chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,4 +118,4 @@ def best(bench: Bench, policies: Sequence[Held], *, column: str) -> Held:
         return best_of(fits, bench.material, bench.folds, column=COLUMNS.index(column))
 
     by_target = zip(*(policy.as_one_of_many for policy in policies), strict=True)
-    return Held(name=f"best by {column}", probes="any", outcomes=tuple(chosen(of_target) for of_target in by_target))
+    return Held(name=f"best by {column}", probes=ANY, outcomes=tuple(chosen(of_target) for of_target in by_target))

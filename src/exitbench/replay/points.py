@@ -50,7 +50,7 @@ class OperatingPoint(Reasoned):
     answers_changed: Figure | None
     """Share of prompts with any such token."""
     detectability: Figure | None
-    """saved_blocks over what an oracle skips that may err on a share eps of the tokens."""
+    """saved_blocks over what an oracle skips that may err on a share eps of the tokens; for the risk "token" only."""
     exit_depth_mean: Figure | None
     net_flops_copy: Figure | None
     """Share of a token's FLOPs saved, net of probes and of the state that is copied forward."""
@@ -85,7 +85,7 @@ def operating_points(
             outcomes = (
                 dict.fromkeys(_MEASURED, outcome)
                 if isinstance(outcome, str)
-                else _measured(bench, outcome, oracle) | compared.get(number, _NOT_COMPARED)
+                else _measured(bench, target, outcome, oracle) | compared.get(number, _NOT_COMPARED)
             )
             points.append(_row(policy, target, outcomes))
     return points
@@ -111,7 +111,7 @@ def _compared(material: Material, policies: Sequence[Held], plain: Held, i: int)
     }
 
 
-def _measured(bench: Bench, outcome: CrossFit, oracle: Estimate) -> Outcomes:
+def _measured(bench: Bench, target: Target, outcome: CrossFit, oracle: Estimate) -> Outcomes:
     material, depth = bench.material, outcome.exit_depth
     wrong = ~material.agrees_at(depth)
     changed = (material.prompts.sums(wrong) > 0).astype(np.float64)
@@ -134,7 +134,11 @@ def _measured(bench: Bench, outcome: CrossFit, oracle: Estimate) -> Outcomes:
         "answers_changed": material.bootstrap.estimate(
             lambda weights: ratio(weights @ changed, weights.sum(axis=1)), material.prompts.counts()
         ).figure(),
-        "detectability": savings.map(ratio, oracle).figure() or "the oracle saves nothing",
+        "detectability": (
+            savings.map(ratio, oracle).figure() or "the oracle saves nothing"
+            if target.risk == "token"
+            else f"its oracle may err on a share of the tokens, the risk here is of the {target.risk}"
+        ),
         "exit_depth_mean": material.figure(depth),
         "batch": batch.curve("batch", BATCH_SIZES),
     }

@@ -7,9 +7,9 @@ prompts, for a certificate) is said below the table and not in its cells, where 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from exitbench.replay.hold import ANY
 from exitbench.replay.points import OperatingPoint
 from exitbench.replay.result import Replay
-from exitbench.report.figures import percent
 from exitbench.stats.figure import Figure
 
 __all__ = ["MARKS", "PolicyRow", "PolicyTable", "drafting", "held_to", "policy_tables", "replayed"]
@@ -53,7 +53,7 @@ def policy_tables(replay: Replay) -> tuple[PolicyTable, ...]:
 def held_to(point: OperatingPoint) -> str:
     """The target of a point, in words."""
     surely = f", delta {point.delta:g}" if point.delta is not None else ""
-    return f"at most {percent(point.eps, 0)} of {_BOUNDED[point.risk]} ({point.procedure}{surely})"
+    return f"at most {100 * point.eps:g} % of {_BOUNDED[point.risk]} ({point.procedure}{surely})"
 
 
 def replayed(replay: Replay) -> str:
@@ -79,7 +79,7 @@ def drafting(replay: Replay) -> str:
 
 def _table(replay: Replay, target: str) -> PolicyTable:
     points = [point for point in replay.points if held_to(point) == target]
-    leaving = [point for point in points if point.saved_blocks is not None and not _is_idle(point)]
+    leaving = [point for point in points if point.saved_blocks is not None and not _is_idle(point) and _looks(point)]
     timed = ("time, net",) if replay.profile else ()
     numbers = ("blocks skipped", "+/-", "changed", "detected", "FLOPs, net", "bytes, net", *timed)
     return PolicyTable(
@@ -87,13 +87,18 @@ def _table(replay: Replay, target: str) -> PolicyTable:
         is_tuned=points[0].procedure == "bootstrap",
         headings=("policy", "probes", *numbers),
         rows=tuple(_row(point, timed=bool(timed)) for point in sorted(leaving, key=lambda point: -_saved(point))),
-        missing=tuple(_missing(points)),
+        missing=tuple(_missing(points, timed=bool(timed))),
     )
 
 
 def _is_idle(point: OperatingPoint) -> bool:
     """Whether no threshold qualifies in any fold, so that no token is probed and every saving is exactly 0."""
     return point.thresholds is not None and all(threshold is None for threshold in point.thresholds)
+
+
+def _looks(point: OperatingPoint) -> bool:
+    """Whether probe depths that were to be learned came to any, in any fold."""
+    return not point.probes.startswith("learned-") or any(point.probe_depths or ())
 
 
 def _row(point: OperatingPoint, *, timed: bool) -> PolicyRow:
@@ -114,7 +119,7 @@ def _mark(point: OperatingPoint) -> str:
     return "+" if difference > 0 else "-" if difference < 0 else ""
 
 
-def _missing(points: list[OperatingPoint]) -> Iterator[str]:
+def _missing(points: list[OperatingPoint], *, timed: bool) -> Iterator[str]:
     """Policies without figures by the reason why, those by which no token leaves, then columns without figures."""
     without: dict[str, list[OperatingPoint]] = {}
     for point in points:
@@ -123,11 +128,16 @@ def _missing(points: list[OperatingPoint]) -> Iterator[str]:
     for reason, of_reason in without.items():
         named = "any policy" if len(of_reason) == len(points) else _names(of_reason)
         yield f"No figures for {named}: {reason}."
-    if idle := [point for point in points if _is_idle(point)]:
+    if unchosen := [point for point in points if _is_idle(point) and point.probes == ANY]:
+        yield f"No policy gains on its calibration prompts for {_names(unchosen)}: none is used, and every saving is 0."
+    if idle := [point for point in points if _is_idle(point) and point.probes != ANY]:
         yield f"No threshold qualifies for {_names(idle)}: no token is probed, and every saving is 0."
+    if blind := [p for p in points if p.saved_blocks is not None and not _is_idle(p) and not _looks(p)]:
+        yield f"No probe pays for {_names(blind)}: none is made, and every saving is 0."
     there = next((point for point in points if point.saved_blocks is not None), None)
     if there is not None:
-        for name, column in (("net_flops_copy", "FLOPs, net"), ("net_bytes_deferred", "bytes, net")):
+        time = (("net_time_deferred", "time, net"),) if timed else ()
+        for name, column in (("net_flops_copy", "FLOPs, net"), ("net_bytes_deferred", "bytes, net"), *time):
             if name in there.reasons:
                 yield f"{column}: {there.reasons[name]}."
 

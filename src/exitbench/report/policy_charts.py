@@ -40,7 +40,7 @@ def policy_chapter(replay: Replay) -> PolicyChapter:
     charts = [frontiers_chart(replay)] if replay.frontiers else []
     best = _best(replay, "blocks")
     if best is not None and best.batch is not None:
-        title = f"Rows in lockstep: what is left of the best policy at {percent(best.eps, 0)} of tokens changed"
+        title = f"Rows in lockstep: what is left of the best policy at {100 * best.eps:g} % of tokens changed"
         charts.append(batch_chart(best.batch, title=title, level=f"{100 * LEVEL:g} %"))
     return PolicyChapter(
         subject=replayed(replay),
@@ -67,7 +67,7 @@ def _finding(replay: Replay, best: OperatingPoint | None) -> str:
     if (more := _value(best.over_plain)) is not None:
         said += f", {percent(abs(more))} {'more' if more >= 0 else 'less'} than the plain threshold"
     if (changed := _value(best.disagreement)) is not None:
-        said += f"; {percent(best.eps, 0)} of the tokens were allowed to change and {percent(changed)} did"
+        said += f"; {100 * best.eps:g} % of the tokens were allowed to change and {percent(changed)} did"
     for column, unit in (("flops_copy", "FLOPs"), ("bytes_deferred", "bytes")):
         thrifty = _best(replay, column)
         if thrifty is not None and (net := _value(getattr(thrifty, f"net_{column}"))) is not None:

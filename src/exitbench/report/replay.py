@@ -17,8 +17,8 @@ from exitbench.stats.figure import Figure
 
 __all__ = ["TABLE_WIDTH", "replay_csv", "replay_tables"]
 
-TABLE_WIDTH = 150
-"""Characters that the widest table takes: no figure is cut."""
+TABLE_WIDTH = 168
+"""Characters that the widest table takes, with a column of times: no figure is cut."""
 
 _FIGURES = (
     *("saved_blocks", "disagreement", "answers_changed", "detectability", "exit_depth_mean"),
