@@ -85,11 +85,7 @@ def frontiers_chart(replay: Replay) -> Chart:
     ranked = sorted(near, key=lambda line: (line.policy != _PLAIN, -_reach(line)))
     drawn = ranked[:MAX_LINES]
     names = [line.policy if line.probes in ("every", "none") else f"{line.policy} ({line.probes})" for line in drawn]
-    rows = [
-        row | {"policy": name}
-        for name, line in zip(names, drawn, strict=True)
-        for row in _near(line)
-    ]
+    rows = [row | {"policy": name} for name, line in zip(names, drawn, strict=True) for row in _near(line)]
     top = 1.1 * max([row["savings"] for row in rows] + [replay.stable.value or 0.0]) or 1.0
     legend = alt.Legend(orient="bottom", columns=2)  # the same for both channels, or it would be drawn twice
     base = alt.Chart(alt.InlineData(values=rows)).encode(
