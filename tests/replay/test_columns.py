@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from exitbench.models.shape import Experts
 from exitbench.policies.agreement import HiddenSaturation, KlToPrevious
 from exitbench.policies.confidence import TopProbability
 from exitbench.policies.schedule import Schedule
@@ -118,7 +119,7 @@ def test_drafts_are_as_long_as_the_profile_can_time(traced):
     """A replay that fails, after all its work, on the longest draft: profiles time a few chunk sizes only."""
     trace = traced()
     drafting = CostColumns(trace, batch=1, context=16, profile=profile_of(trace)).drafting
-    assert drafting["lengths"] == [1, 2, 3]  # PART has up to 4 rows
+    assert drafting["lengths"] == (1, 2, 3)  # PART has up to 4 rows
     drafting["chunk_factor"](4)
     no_peak = CostColumns(traced({"dtype": "bfloat16"}), batch=1, context=16, profile=PROFILES["laptop-ryzen-7840u"])
     assert "no peak for bfloat16" in no_peak.drafting
@@ -140,10 +141,24 @@ def test_drafting_is_in_bytes(traced):
     # Weights once, the keys and values of 8 positions read and of one written.
     block = LLAMA["weight_bytes"] + LLAMA["state_bytes_per_position"] * 9
     assert drafting["readout"] == pytest.approx(4 * 259 * 32 / (4 * block))
-    assert "chunk_factor" not in drafting
+    # A chunk of 5 reads the weights and the 8 positions once, and writes 5.
+    assert drafting["chunk_factor"](5) == pytest.approx((block + 4 * LLAMA["state_bytes_per_position"]) / block)
+    assert drafting["lengths"] == (1, 2, 3, 4, 5, 6)  # chunks of 7 at most fit the context
     timed = CostColumns(traced(), batch=1, context=8, profile=ROOFLINE).drafting
     assert timed["chunk_factor"](5) >= 1
     assert isinstance(CostColumns(traced(fixed_flops=None), batch=1, context=8, profile=None).drafting, str)
+    assert "longer than the context of 1" in CostColumns(traced(), batch=1, context=1, profile=None).drafting
+
+
+def test_a_mixture_reads_more_experts_to_check_a_draft(traced):
+    """A chunk as cheap as one token where each of its tokens goes through experts of its own."""
+    experts = {"experts": Experts(total=8, active=2), "active_parameters": LLAMA["active_parameters"] // 2}
+    dense, mixture = (
+        CostColumns(trace, batch=1, context=64, profile=None).drafting["chunk_factor"](5)
+        for trace in (traced(), traced(**experts))
+    )
+    assert dense < 1.1
+    assert mixture > 1.5
 
 
 def test_probe_as_blocks(traced):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from exitbench.errors import CostError
 from exitbench.replay.cost import ProbeCost, Work, exit_costs
 from exitbench.replay.profiles import RooflineProfile
-from exitbench.replay.times import chunk_factor, exit_times, full_time_s, roofline_s
+from exitbench.replay.times import chunk_factor, exit_times, roofline_s, step_times
 from replay_shapes import MOE, llama, measured
 
 READOUT = ProbeCost()
@@ -43,9 +43,11 @@ def test_one_bound_everywhere_is_that_unit(state, batch, probes):
 
 def test_full_time_by_hand():
     """Shares of something else than the full model's own step."""
-    seconds = full_time_s(llama(), machine(peak=1e30), dtype="float32", context=10)
+    blocks, readout = step_times(llama(), machine(peak=1e30), dtype="float32", context=10)
+    seconds = sum(blocks) + readout
     assert seconds == pytest.approx((4 * (4 * 9280 + 128 * 11) + 4 * 259 * 32) / 1e9)
-    assert full_time_s(llama(2), measured(), dtype="float32", context=16) == 3.0
+    blocks, readout = step_times(llama(2), measured(), dtype="float32", context=16)
+    assert sum(blocks) + readout == 3.0
 
 
 def test_a_chunk_where_memory_is_the_bound():

@@ -115,7 +115,7 @@ def test_drafting_in_words(replayed):
         replayed.model_copy(update={"speculation": figure(1.2), "speculation_drafts": [(3, 2), None, (3, 2)]})
     )
     assert "1.200 [1.190, 1.210] times" in told
-    assert told.endswith("drafts by fold: depth 3, 2 tokens; none")
+    assert told.endswith("drafts: depth 3, 2 tokens; none")
     missing = replayed.model_copy(update={"speculation": None, "reasons": {"speculation": "no cache"}})
     assert drafting(missing) == "lossless drafting: not projected (no cache)"
 

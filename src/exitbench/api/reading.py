@@ -38,7 +38,7 @@ def policies_named(traced: Trace, names: Sequence[str], *, probes: Sequence[str]
     Args:
         traced: of the model they are for.
         names: of policies, or JSON files; every policy that the trace allows if there are none.
-        probes: schedules, see `Schedule.parse`; every depth and three learned ones if there are none.
+        probes: schedules, see `Schedule.parse`; every depth, every fourth and three learned ones if there are none.
     """
     schedules = tuple(probes) or SCHEDULES
     if not names:

@@ -53,7 +53,7 @@ def replay(
         list[str] | None,
         typer.Option(
             help="Probe depths: every, every-K, D,D,.., learned-M; may be repeated.",
-            show_default="every and learned-3",
+            show_default="every, every-4 and learned-3",
         ),
     ] = None,
     category: Annotated[

@@ -44,7 +44,7 @@ __all__ = [
 DRAWS = 2000
 TARGETS = targets(eps=(0.01, 0.05), procedures=("bootstrap", "fixed-sequence"), risk="token", delta=DELTA)
 """1 % and 5 % of tokens: tuned, and certified where there are enough prompts."""
-SCHEDULES = ("every", "learned-3")
+SCHEDULES = ("every", "every-4", "learned-3")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 Shapes: L blocks, C columns.
 """
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from exitbench.policies.policy import ExitPolicy
 from exitbench.replay.cost import ProbeCost, State, Unit, block_work, exit_costs, readout_work
 from exitbench.replay.profiles import MeasuredProfile, Profile
 from exitbench.replay.speculation import DRAFT_LENGTHS
-from exitbench.replay.times import chunk_factor, exit_times
+from exitbench.replay.times import chunk_factor, exit_times, step_times
 from exitbench.trace.decided import remaining_costs
 from exitbench.trace.table import Trace
 
@@ -84,25 +83,58 @@ class CostColumns:
         With a profile, draft lengths are left out whose check it has no time for.
         """
         try:
-            work = [block_work(b, sequences=self._batch, context=self._context).bytes for b in self._shape.blocks]
+            blocks, readout = self._step()
+            factors = {length: self._chunk(length + 1) for length in self._lengths()}
         except CostError as error:
             return str(error)
-        readout = readout_work(self._shape, rows=self._batch).bytes
-        up_to = np.concatenate([[0.0], np.cumsum(work)]) / sum(work)
-        drafting: dict[str, Any] = {"up_to": up_to, "readout": readout / sum(work)}
-        if self._profile is None:
-            return drafting
-        at: Any = {"dtype": self._dtype, "batch": self._batch, "context": self._context}
-        timed, reasons = [], []
+        up_to = np.concatenate([[0.0], np.cumsum(blocks)]) / sum(blocks)
+        chunks = {length + 1: factor for length, factor in factors.items()}
+        return {
+            "up_to": up_to,
+            "readout": readout / sum(blocks),
+            "chunk_factor": chunks.__getitem__,
+            "lengths": tuple(factors),
+        }
+
+    def _step(self) -> tuple[list[float], float]:
+        """Cost of each block and of a readout in a step: seconds by the profile, bytes without one."""
+        if self._profile is not None:
+            at: Any = {"dtype": self._dtype, "batch": self._batch, "context": self._context}
+            return step_times(self._shape, self._profile_of_model(), **at)
+        blocks = [block_work(b, sequences=self._batch, context=self._context).bytes for b in self._shape.blocks]
+        return blocks, readout_work(self._shape, rows=self._batch).bytes
+
+    def _chunk(self, tokens: int) -> float:
+        """Cost of the blocks for a chunk of tokens over that for one; a mixture reads more experts.
+
+        Raises:
+            CostError: it is longer than the context, or the profile was not measured for it.
+        """
+        if tokens > self._context:
+            raise CostError(f"a chunk of {tokens} tokens is longer than the context of {self._context}")
+        if self._profile is not None:
+            at: Any = {"dtype": self._dtype, "batch": self._batch, "context": self._context}
+            return chunk_factor(self._shape, self._profile_of_model(), tokens, **at)
+        at = {"sequences": self._batch, "context": self._context}
+        one, chunk = (sum(block_work(b, tokens=n, **at).bytes for b in self._shape.blocks) for n in (1, tokens))
+        return chunk / one
+
+    def _lengths(self) -> list[int]:
+        """Draft lengths that can be costed: those that fit the context, and chunks that the profile was measured for.
+
+        Raises:
+            CostError: none of them.
+        """
+        possible, reasons = [], []
         for length in DRAFT_LENGTHS:
             try:
-                chunk_factor(self._shape, self._profile_of_model(), length + 1, **at)
-                timed.append(length)
+                self._chunk(length + 1)
+                possible.append(length)
             except CostError as error:
                 reasons.append(str(error))
-        if not timed:
-            return reasons[0]
-        return drafting | {"chunk_factor": partial(chunk_factor, self._shape, self._profile, **at), "lengths": timed}
+        if not possible:
+            raise CostError(reasons[0])
+        return possible
 
     def _profile_of_model(self) -> Profile:
         """The profile that was given.

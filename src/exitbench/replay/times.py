@@ -27,7 +27,7 @@ from exitbench.replay.cost import (
 )
 from exitbench.replay.profiles import MeasuredProfile, Profile, RooflineProfile
 
-__all__ = ["chunk_factor", "exit_times", "full_time_s", "roofline_s"]
+__all__ = ["chunk_factor", "exit_times", "roofline_s", "step_times"]
 
 
 def roofline_s(work: Work, profile: RooflineProfile, dtype: str) -> float:
@@ -91,13 +91,15 @@ def exit_times(
     return shares_of_full(run=run, skipped=skipped, readout=readout, look=look, probe=probe, probes=probes)
 
 
-def full_time_s(shape: ModelShape, profile: Profile, *, dtype: str, batch: int = 1, context: int = 512) -> float:
-    """Seconds of one step of the full model: what the shares of `exit_times` are of."""
+def step_times(
+    shape: ModelShape, profile: Profile, *, dtype: str, batch: int = 1, context: int = 512
+) -> tuple[list[float], float]:
+    """Seconds of each block and of the readout in a step of the full model: what shares in `exit_times` are of."""
     if isinstance(profile, RooflineProfile):
         blocks = _roofline_blocks_s(shape, profile, dtype, sequences=batch, tokens=1, context=context)
-        return sum(blocks) + roofline_s(readout_work(shape, rows=batch), profile, dtype)
+        return blocks, roofline_s(readout_work(shape, rows=batch), profile, dtype)
     _require_same(shape, profile, dtype, batch, context)
-    return sum(block.at(1) for block in profile.blocks) + profile.readout.at(1)
+    return [block.at(1) for block in profile.blocks], profile.readout.at(1)
 
 
 def chunk_factor(

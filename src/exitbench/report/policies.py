@@ -72,9 +72,8 @@ def drafting(replay: Replay) -> str:
     drafts = [f"depth {draft[0]}, {draft[1]} tokens" if draft else "none" for draft in replay.speculation_drafts or []]
     chosen = "; ".join(dict.fromkeys(drafts))
     speedup = replay.speculation.text()
-    return (
-        f"lossless drafting, projected in bytes: {speedup} times the speed of plain decoding; drafts by fold: {chosen}"
-    )
+    unit = f"time on {replay.profile}" if replay.profile else "bytes"
+    return f"lossless drafting, projected in {unit}: {speedup} times the speed of plain decoding; drafts: {chosen}"
 
 
 def _table(replay: Replay, target: str) -> PolicyTable:
