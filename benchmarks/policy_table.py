@@ -25,7 +25,7 @@ from exitbench.stats.bootstrap import MIN_PROMPTS
 from exitbench.trace.table import Trace
 
 MT_BENCH = {"writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities"}
-LEFT_OUT = {"categories", "risk", "detectability_low", "detectability_high"}
+LEFT_OUT = {"categories", "risk"}
 SIGNIFICANT = 0.05
 
 
@@ -40,7 +40,17 @@ def workloads_of(trace: Trace) -> dict[str, list[str]]:
 
 def rows_of(result: Replay, workload: str) -> list[dict[str, str]]:
     rows = list(csv.DictReader(io.StringIO(replay_csv(result))))
-    return [{key: value for key, value in row.items() if key not in LEFT_OUT} | {"workload": workload} for row in rows]
+    kept = [{key: _short(value) for key, value in row.items() if _is_kept(key)} for row in rows]
+    return [row | {"workload": workload} for row in kept]
+
+
+def _is_kept(column: str) -> bool:
+    return column not in LEFT_OUT and not column.startswith("net_time")
+
+
+def _short(value: str) -> str:
+    """Four digits of a fraction; anything else as it is."""
+    return f"{float(value):.4g}" if value.replace("-", "").replace(".", "", 1).isdigit() and "." in value else value
 
 
 def summary_of(results: dict[tuple[str, str], Replay]) -> list[dict[str, str]]:
