@@ -14,7 +14,7 @@ import torch
 
 from common import documents, print_result
 from exitbench.models.load import load
-from exitbench.signals import compute_signals
+from exitbench.signals import SIGNALS, compute_signals
 from exitbench.trace.decided import remaining_costs
 from exitbench.trace.decision import decision_depths
 
@@ -36,7 +36,7 @@ def main() -> None:
     for ids in documents(loaded, arguments.tokens, length=21):
         tokens = torch.tensor(ids)
         hidden = loaded.adapter.capture(tokens[None], slice(0, len(ids) - 1))
-        ours = compute_signals(hidden, tokens[1:], loaded.readout)
+        ours = compute_signals(hidden, tokens[1:], loaded.readout, names=SIGNALS)
         base = loaded.model.base_model
         own = loaded.model.lm_head(base.norm(hidden))  # both known models: one norm, one head
         logits = loaded.adapter.readout(hidden.flatten(0, 1)).view(len(hidden), -1, loaded.shape.vocab_size)
