@@ -167,3 +167,14 @@ def test_probe_as_blocks(traced):
     assert columns.probe_as_blocks(TopProbability()) == pytest.approx(259 * 32 / (4 * LLAMA["product_weights"]))
     assert columns.probe_as_blocks(HiddenSaturation()) == 0
     assert columns.probe_as_blocks(KlToPrevious()) == 2 * columns.probe_as_blocks(TopProbability())
+
+
+def test_a_probe_that_nobody_timed_has_no_time(traced):
+    """A whole comparison stopped, after minutes, by the one policy whose gate a measured profile has no time for."""
+    trace = traced()
+    columns = CostColumns(trace, batch=1, context=16, profile=profile_of(trace))
+    assert "time_deferred" in columns.known
+    values = columns.of(Gate())
+    assert np.isnan(values[:, COLUMNS.index("time_deferred")]).all()
+    assert np.isfinite(values[:, : COLUMNS.index("time_deferred")]).all()
+    assert np.isfinite(columns.of(TopProbability())).all()

@@ -67,7 +67,7 @@ class CostColumns:
         columns = [self._rho]
         for column in COLUMNS[1:]:
             unknown = column in self.reasons
-            columns.append(np.full(len(self._rho), np.nan) if unknown else self._net(column, probe, probes))
+            columns.append(np.full(len(self._rho), np.nan) if unknown else self._net_if_known(column, probe, probes))
         return np.stack(columns, axis=1)
 
     def probe_as_blocks(self, policy: ExitPolicy) -> float:
@@ -152,6 +152,13 @@ class CostColumns:
                 "or use a roofline profile"
             )
         return profile
+
+    def _net_if_known(self, column: str, probe: ProbeCost, probes: list[int]) -> Floats:
+        """NaN where the profile has no time for such a probe: nobody has timed a gate."""
+        try:
+            return self._net(column, probe, probes)
+        except CostError:
+            return np.full(len(self._rho), np.nan)
 
     def _net(self, column: str, probe: ProbeCost, probes: list[int]) -> Floats:
         at: Any = {"batch": self._batch, "context": self._context, "probe": probe, "probes": probes}

@@ -225,8 +225,9 @@ def best_of(fits: Sequence[CrossFit], material: Material, folds: Folds, *, colum
     calibrated = np.zeros_like(fits[0].calibrated)
     policies: list[ExitPolicy] = []
     for fold, saved in enumerate(zip(*(fit.calibrated[:, column] for fit in fits), strict=True)):
-        winner = fits[int(np.argmax(saved))]
-        if max(saved) > 0:
+        ranked = np.nan_to_num(saved, nan=-np.inf)  # a policy without that figure is not the best by it
+        winner = fits[int(np.argmax(ranked))]
+        if ranked.max() > 0:
             rows = folds.fold[material.prompts.row_prompt] == fold
             values[rows], depth[rows] = winner.values[rows], winner.exit_depth[rows]
             calibrated[fold] = winner.calibrated[fold]

@@ -120,7 +120,9 @@ def _measured(bench: Bench, target: Target, outcome: CrossFit, oracle: Estimate)
     costs = np.asarray(material.trace.manifest.shape.block_costs)
     batch = left.map(lambda share: np.stack([share**size @ costs for size in BATCH_SIZES], axis=-1))
     net = {
-        name: bench.costs.reasons.get(column) or material.figure(outcome.values[:, COLUMNS.index(column)])
+        name: bench.costs.reasons.get(column)
+        or material.mean(outcome.values[:, COLUMNS.index(column)]).figure()
+        or "the profile has no time for what this policy looks at"
         for name, column in _NET.items()
     }
     return net | {
