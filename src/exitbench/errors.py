@@ -4,6 +4,11 @@ Every message is one line: what is wrong, what was given, what was expected, wha
 it and exits with 2. Broken invariants of our own are `assert`s, not these.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pydantic
+
 __all__ = [
     "CorruptTraceError",
     "CostError",
@@ -16,6 +21,7 @@ __all__ = [
     "UnknownNameError",
     "ValidationError",
     "WorkloadError",
+    "first_problem",
 ]
 
 
@@ -61,3 +67,9 @@ class OutOfMemoryError(ExitbenchError):
 
 class ReportError(ExitbenchError):
     """Results that cannot be turned into a report."""
+
+
+def first_problem(error: "pydantic.ValidationError", whole: str) -> str:
+    """The first thing that is wrong with a record, as "where: what"; `whole` where it is no field of its own."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"

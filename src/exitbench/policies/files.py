@@ -10,7 +10,7 @@ from typing import Any
 
 import pydantic
 
-from exitbench.errors import ExitbenchError
+from exitbench.errors import ExitbenchError, first_problem
 from exitbench.files import write_json
 from exitbench.policies.builtin import POLICIES
 from exitbench.policies.policy import ExitPolicy
@@ -36,11 +36,8 @@ def policy_from_json(data: Any, *, num_blocks: int) -> ExitPolicy:
     try:
         policy = kind.model_validate({key: value for key, value in data.items() if key != "policy"})
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "policy"
-        raise ExitbenchError(
-            f"policy {name!r}: {where}: {first['msg']}; it has {', '.join(kind.model_fields)}"
-        ) from error
+        problem = first_problem(error, "policy")
+        raise ExitbenchError(f"policy {name!r}: {problem}; it has {', '.join(kind.model_fields)}") from error
     return policy.checked(num_blocks)
 
 

@@ -9,7 +9,7 @@ from exitbench.errors import TraceError
 from exitbench.policies import POLICIES, ExitPolicy, Schedule
 from exitbench.policies.confidence import TopProbability
 from exitbench.progress import SILENT, Progressor
-from exitbench.replay.ceiling import oracle
+from exitbench.replay.ceiling import oracles
 from exitbench.replay.columns import CostColumns
 from exitbench.replay.folds import Folds
 from exitbench.replay.frontier import frontier
@@ -21,12 +21,11 @@ from exitbench.replay.result import PolicyFrontier, Replay
 from exitbench.replay.speculation import project
 from exitbench.replay.targets import Target, targets
 from exitbench.stats.answers import task_metric
-from exitbench.stats.bootstrap import LEVEL, MIN_PROMPTS, Estimate
+from exitbench.stats.bootstrap import LEVEL, MIN_PROMPTS
 from exitbench.stats.certify import DELTA
 from exitbench.stats.material import Outcomes, certain, gather
 from exitbench.stats.reasoned import with_reasons
 from exitbench.trace.decided import first_match_depths
-from exitbench.trace.decision import Depths
 from exitbench.trace.table import Trace
 
 __all__ = [
@@ -162,7 +161,9 @@ def _result(
 ) -> Replay:
     material, manifest = bench.material, trace.manifest
     first = first_match_depths(trace.top1_id)
-    points = operating_points(bench, held, plain=plain, oracles=_oracles(bench, first))
+    points = operating_points(
+        bench, held, plain=plain, oracles=oracles(material, [target.eps for target in bench.targets])
+    )
     drafting = bench.costs.drafting
     outcomes: Outcomes
     if isinstance(drafting, str):
@@ -192,9 +193,3 @@ def _result(
         "frontiers": frontiers,
     }
     return Replay.model_validate(fields | with_reasons(outcomes))
-
-
-def _oracles(bench: Bench, first_match: Depths) -> list[Estimate]:
-    material = bench.material
-    counts = material.prompts.depth_counts(first_match, material.trace.num_blocks + 1)
-    return [oracle(counts, material.rho, material.bootstrap, eps=target.eps) for target in bench.targets]

@@ -3,14 +3,25 @@
 Letters: L blocks, P prompts, B resamples.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from exitbench.stats.bootstrap import Bootstrap, Estimate, ratio
+from exitbench.stats.material import Material
+from exitbench.trace.decided import first_match_depths
 
-__all__ = ["oracle"]
+__all__ = ["oracle", "oracles"]
 
 Floats = NDArray[np.float64]
+
+
+def oracles(material: Material, eps_grid: Iterable[float]) -> list[Estimate]:
+    """Estimate Oracle(eps) of a trace with signals, for each eps."""
+    first_match = first_match_depths(material.trace.top1_id)
+    counts = material.prompts.depth_counts(first_match, material.trace.num_blocks + 1)
+    return [oracle(counts, material.rho, material.bootstrap, eps=eps) for eps in eps_grid]
 
 
 def oracle(match_counts: Floats, rho: Floats, bootstrap: Bootstrap, *, eps: float) -> Estimate:

@@ -84,16 +84,15 @@ class CostColumns:
         """
         try:
             blocks, readout = self._step()
-            factors = {length: self._chunk(length + 1) for length in self._lengths()}
+            chunks = self._chunks()
         except CostError as error:
             return str(error)
         up_to = np.concatenate([[0.0], np.cumsum(blocks)]) / sum(blocks)
-        chunks = {length + 1: factor for length, factor in factors.items()}
         return {
             "up_to": up_to,
             "readout": readout / sum(blocks),
             "chunk_factor": chunks.__getitem__,
-            "lengths": tuple(factors),
+            "lengths": tuple(tokens - 1 for tokens in chunks),
         }
 
     def _step(self) -> tuple[list[float], float]:
@@ -119,22 +118,21 @@ class CostColumns:
         one, chunk = (sum(block_work(b, tokens=n, **at).bytes for b in self._shape.blocks) for n in (1, tokens))
         return chunk / one
 
-    def _lengths(self) -> list[int]:
-        """Draft lengths that can be costed: those that fit the context, and chunks that the profile was measured for.
+    def _chunks(self) -> dict[int, float]:
+        """Tokens of a chunk -> its cost, for every draft whose check can be costed.
 
         Raises:
             CostError: none of them.
         """
-        possible, reasons = [], []
+        chunks, reasons = {}, []
         for length in DRAFT_LENGTHS:
             try:
-                self._chunk(length + 1)
-                possible.append(length)
+                chunks[length + 1] = self._chunk(length + 1)
             except CostError as error:
                 reasons.append(str(error))
-        if not possible:
+        if not chunks:
             raise CostError(reasons[0])
-        return possible
+        return chunks
 
     def _profile_of_model(self) -> Profile:
         """The profile that was given.

@@ -5,6 +5,7 @@ Shapes: N tokens, P prompts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -59,16 +60,7 @@ def hold(bench: Bench, policy: ExitPolicy) -> Held:
     targets = bench.targets + bench.stricter
     reasons = [_why_not(bench, policy, target) for target in targets]
     possible = [target for target, reason in zip(targets, reasons, strict=True) if not reason]
-    fits = iter(
-        cross_fit(
-            bench.material,
-            policy,
-            bench.folds,
-            rule=rule_for(possible, metric=bench.metric),
-            columns=bench.costs.of,
-            probe_cost=bench.costs.probe_as_blocks(policy),
-        )
-    )
+    fits = iter(cross_fit(bench.material, policy, bench.folds, **_how(bench, policy, possible)))
     outcomes = tuple(reason or next(fits) for reason in reasons)
     shown = len(bench.targets)
     return Held(
@@ -80,17 +72,17 @@ def ready(bench: Bench, policy: ExitPolicy) -> list[ExitPolicy | None]:
     """The policy as calibrated on all prompts for each target; None where there are too few prompts for it."""
     fits = [not _why_not(bench, policy, target) for target in bench.targets]
     possible = [target for target, fit in zip(bench.targets, fits, strict=True) if fit]
-    calibrated = iter(
-        calibrated_on_all(
-            bench.material,
-            policy,
-            bench.folds,
-            rule=rule_for(possible, metric=bench.metric),
-            columns=bench.costs.of,
-            probe_cost=bench.costs.probe_as_blocks(policy),
-        )
-    )
+    calibrated = iter(calibrated_on_all(bench.material, policy, bench.folds, **_how(bench, policy, possible)))
     return [next(calibrated) if fit else None for fit in fits]
+
+
+def _how(bench: Bench, policy: ExitPolicy, targets: Sequence[Target]) -> dict[str, Any]:
+    """By which rule thresholds are chosen, and what tokens and probes count."""
+    return {
+        "rule": rule_for(targets, metric=bench.metric),
+        "columns": bench.costs.of,
+        "probe_cost": bench.costs.probe_as_blocks(policy),
+    }
 
 
 def _why_not(bench: Bench, policy: ExitPolicy, target: Target) -> str:

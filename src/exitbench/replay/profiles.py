@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from exitbench.errors import CostError, UnknownNameError
+from exitbench.errors import CostError, UnknownNameError, first_problem
 from exitbench.files import write_json
 
 __all__ = ["PROFILES", "MeasuredProfile", "Profile", "RooflineProfile", "TimedPart", "load_profile", "write_profile"]
@@ -189,9 +189,8 @@ def load_profile(name: str) -> Profile:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CostError(f"{path} is no JSON ({error}); give a file made with 'exitbench profile'") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise CostError(f"{path} is no profile: {place}: {first['msg']}; make one with 'exitbench profile'") from error
+        problem = first_problem(error, "the file")
+        raise CostError(f"{path} is no profile: {problem}; make one with 'exitbench profile'") from error
 
 
 def write_profile(profile: Profile, path: Path) -> None:

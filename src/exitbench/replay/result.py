@@ -5,7 +5,7 @@ from typing import Any
 import pydantic
 from pydantic import BaseModel, ConfigDict
 
-from exitbench.errors import ReportError
+from exitbench.errors import ReportError, first_problem
 from exitbench.models.shape import ModelShape
 from exitbench.replay.frontier import Frontier
 from exitbench.replay.points import OperatingPoint
@@ -81,8 +81,5 @@ class Replay(Reasoned):
         try:
             return cls.model_validate(data)
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "replay"
-            raise ReportError(
-                f"not a replay: {where}: {first['msg']}; run 'exitbench replay' on its trace again"
-            ) from error
+            problem = first_problem(error, "replay")
+            raise ReportError(f"not a replay: {problem}; run 'exitbench replay' on its trace again") from error

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from exitbench.policies.confidence import TopProbability
-from exitbench.replay.ceiling import oracle
+from exitbench.replay.ceiling import oracles
 from exitbench.replay.columns import COLUMNS, CostColumns
 from exitbench.replay.crossfit import CrossFit, cross_fit
 from exitbench.replay.folds import Folds
@@ -14,7 +14,6 @@ from exitbench.replay.speculation import project
 from exitbench.replay.targets import Target, missing_prompts, rule_for
 from exitbench.stats.bootstrap import MIN_PROMPTS, Estimate, ratio
 from exitbench.stats.material import Material, Outcomes, certain
-from exitbench.trace.decided import first_match_depths
 
 __all__ = ["EPS_GRID", "figures_from_policies"]
 
@@ -35,28 +34,26 @@ def figures_from_policies(material: Material, seed: np.random.SeedSequence) -> O
         seed: seed of the folds and of the calibration.
     """
     costs = CostColumns(material.trace, batch=_BATCH, context=_CONTEXT, profile=None)
-    first_match = first_match_depths(material.trace.top1_id)
-    counts = material.prompts.depth_counts(first_match, material.trace.num_blocks + 1)
-    oracles = [oracle(counts, material.rho, material.bootstrap, eps=eps) for eps in EPS_GRID]
+    ceilings = oracles(material, EPS_GRID)
     outcomes: Outcomes = {"frontier": frontier(material, TopProbability())}
-    outcomes |= {f"aes_{percent}_oracle": certain(best) for percent, best in zip(_PERCENTS, oracles, strict=True)}
+    outcomes |= {f"aes_{percent}_oracle": certain(best) for percent, best in zip(_PERCENTS, ceilings, strict=True)}
     if material.prompts.num_prompts < MIN_PROMPTS:
         few = f"cross-fitting needs at least {MIN_PROMPTS} prompts, got {material.prompts.num_prompts}"
         named = [f"aes_{percent}{suffix}" for percent in _PERCENTS for suffix in _CROSS_FITTED]
         named += [f"{name}_{percent}" for percent in _PERCENTS for name in (*_NET, "aes_ltt")]
         return outcomes | dict.fromkeys((*named, "lossless_projection", "lossless_drafts"), few)
     folds = Folds(material.prompts, draws=len(material.bootstrap.weights), seed=seed)
-    return outcomes | _attained(material, folds, costs, oracles) | _projected(material, folds, costs)
+    return outcomes | _attained(material, folds, costs, ceilings) | _projected(material, folds, costs)
 
 
-def _attained(material: Material, folds: Folds, costs: CostColumns, oracles: Sequence[Estimate]) -> Outcomes:
+def _attained(material: Material, folds: Folds, costs: CostColumns, ceilings: Sequence[Estimate]) -> Outcomes:
     """Of the plain threshold: tuned to each eps, and certified where there are prompts enough."""
     policy = TopProbability()
     tuned = [Target(eps=eps) for eps in EPS_GRID]
     certified = [Target(eps=eps, procedure="fixed-sequence") for eps in EPS_GRID]
     fits = cross_fit(material, policy, folds, rule=rule_for([*tuned, *certified]), columns=costs.of)
     outcomes: Outcomes = {}
-    for percent, best, fit in zip(_PERCENTS, oracles, fits[: len(tuned)], strict=True):
+    for percent, best, fit in zip(_PERCENTS, ceilings, fits[: len(tuned)], strict=True):
         outcomes |= _of_tuned(material, fit, best, name=f"aes_{percent}")
         outcomes |= {
             f"{name}_{percent}": costs.reasons.get(COLUMNS[index]) or material.figure(fit.values[:, index])

@@ -11,7 +11,7 @@ from typing import Any
 import pydantic
 from pydantic import BaseModel, ConfigDict
 
-from exitbench.errors import ReportError
+from exitbench.errors import ReportError, first_problem
 from exitbench.models.catalogue import ModelFacts
 from exitbench.models.shape import ModelShape
 from exitbench.replay.frontier import Frontier
@@ -190,8 +190,5 @@ class ScoreCard(Reasoned):
         try:
             return cls.model_validate(data)
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "card"
-            raise ReportError(
-                f"not a score card: {where}: {first['msg']}; run `exitbench score` on its trace again"
-            ) from error
+            problem = first_problem(error, "card")
+            raise ReportError(f"not a score card: {problem}; run `exitbench score` on its trace again") from error
