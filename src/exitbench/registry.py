@@ -1,4 +1,4 @@
-"""One small registry for everything that can be added: architectures, policies, workloads, signals.
+"""One small registry for everything that can be added: policies, workloads, signals, engines.
 
 A registry maps a name to an object. Third-party packages add to it through the entry-point group
 `exitbench.<kinds>`; their modules are imported on the first look-up, never at import time.
