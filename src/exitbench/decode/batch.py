@@ -4,8 +4,8 @@ Tokens move as trains: consecutive tokens of some rows, the newest last, at one 
 token that leaves has its answer; its state in the blocks behind has yet to be written:
 
 - "deferred": its train waits where it left. The next train of the row that comes by picks it up, and the blocks behind
-  run on all of its tokens at once. States are those of the full model given the same tokens. No more than a given number
-  of tokens wait; then they are sent on without the next one.
+  run on all of its tokens at once. States are those of the full model given the same tokens. No more than a given
+  number of tokens wait; then they are sent on without the next one.
 - "copy": the blocks behind are given its hidden state as it is, for their state alone (CALM, arXiv 2207.07061).
 
 Rows that have left make room ("regroup": the others go on as a smaller batch) or stay ("lockstep": the train goes on
@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from exitbench.decode.abilities import Abilities
 from exitbench.decode.cache import RowStates
-from exitbench.decode.probe import Prober, Reader
+from exitbench.decode.probe import Looks, Reader
 from exitbench.decode.stack import Calls, Stack, Tokens
 
 __all__ = ["Batch", "Counts", "RowMode", "StateMode", "Train"]
@@ -44,6 +44,8 @@ class Counts:
     """Tokens that went through a block, each row for itself; a token through L blocks counts L."""
     skipped_blocks: int = 0
     """Blocks behind the exits of decoded tokens, each token for itself; whether or not they ran later."""
+    probes: int = 0
+    """Looks at tokens, each row for itself."""
     completions: int = 0
     """Blocks of single tokens whose state was copied."""
     argument_passes: int = 0
@@ -124,7 +126,7 @@ class Batch:
         prompts: Sequence[Sequence[int]],
         *,
         room: int,
-        prober: Prober,
+        prober: Looks,
         reader: Reader,
         state: StateMode,
         row_mode: RowMode,
@@ -275,6 +277,7 @@ class Batch:
             index = torch.from_numpy(places).to(hidden.device)
             hidden, before = hidden[index], before[index]
         leaves, raw = self.prober.leaves(depth, rows, hidden, before)
+        self.counts.probes += len(rows)
         if not leaves.any():
             return train
         for i in np.flatnonzero(leaves):

@@ -35,7 +35,7 @@ class StateWrittenError(Exception):
     """All that a block writes to its state has been written; what else it would compute is not needed."""
 
 
-class SlotCache(DynamicCache):  # type: ignore[misc]
+class SlotCache(DynamicCache):
     """A dynamic cache that is told how many slots lie before the tokens of a pass."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
@@ -192,7 +192,7 @@ class RowStates:
     def crop(self, block: int, slots: int) -> None:
         """Forget what a croppable block has seen behind so many slots."""
         for layer in self._layers[block]:
-            held = self._cache.layers[layer]
+            held: Any = self._cache.layers[layer]
             held.crop(min(0, slots - held.get_seq_length()))
 
     def mark(self, block: int) -> list[LayerState]:

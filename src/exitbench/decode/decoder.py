@@ -93,8 +93,8 @@ class ExitDecoder:
         self.abilities = abilities or find_abilities(loaded, self._stack)
         if state == "lossless" and not self.abilities.rolls_back:
             raise DecodeError(
-                f"state 'lossless' is not possible with {type(loaded.model).__name__}: its blocks cannot be put back to "
-                "an earlier state; use 'deferred' or 'copy'"
+                f"state 'lossless' is not possible with {type(loaded.model).__name__}: its blocks cannot be put back "
+                "to an earlier state; use 'deferred' or 'copy'"
             )
 
     @property
@@ -135,19 +135,14 @@ class ExitDecoder:
             def told(row: int, token: int, depth: int, first: int = first) -> None:
                 on_token(first + row, token, depth)
 
-            with self._batch(part, max_new_tokens) as batch:
-                options: dict[str, Any] = {
-                    "num_rows": len(part),
-                    "limit": max_new_tokens,
-                    "ends": ends,
-                    "on_token": told,
-                }
-                run = Run(batch, **options)
+            with self._batch(part, self._prober(len(part), max_new_tokens), max_new_tokens) as batch:
+                limits: dict[str, Any] = {"limit": max_new_tokens, "ends": ends, "on_token": told}
+                run = Run(batch, **limits)
                 if self.state == "lossless":
-                    run = LosslessRun(batch, num_blocks=self._stack.num_blocks, draft=self.draft, **options)
+                    run = LosslessRun(batch, num_blocks=self._stack.num_blocks, draft=self.draft, **limits)
                 answers += run.to_the_end()
             prefill_s += run.prefill_s
-            done = asdict(batch.counts) | {"probes": batch.prober.num_probes}
+            done = asdict(batch.counts)
             counts = {name: counts.get(name, 0) + number for name, number in done.items()}
         return Decoded(
             answers=tuple(answers), prefill_s=prefill_s, total_s=time.perf_counter() - started, counts=counts
@@ -171,15 +166,16 @@ class ExitDecoder:
             self._require_room([prompt], len(answer))
             looks = self.state != "lossless"
             ids, depths, logprobs, signals = [], [], [], []
-            with self._batch([prompt], len(answer)) as batch:
+            prober = self._prober(1, len(answer))
+            with self._batch([prompt], prober, len(answer)) as batch:
                 start, stop = 0, batch.width
                 for position, token in enumerate(answer):
-                    batch.prober.start((0,), [position])
+                    prober.start((0,), [position])
                     logits, (depth,) = batch.step((0,), start, stop, looks=looks, finish=position == 0)
                     ids.append(int(logits[0, -1].argmax()))
                     depths.append(depth)
                     logprobs.append(float(logits[0, -1].float().log_softmax(-1)[token]))
-                    signals.append(batch.prober.signals_of(0))
+                    signals.append(prober.signals_of(0))
                     if position + 1 < len(answer):
                         batch.ids[0, stop] = token
                     start, stop = stop, stop + 1
@@ -197,16 +193,18 @@ class ExitDecoder:
         else:
             yield from ((number, [prompt]) for number, prompt in enumerate(prompts))
 
+    def _prober(self, num_rows: int, limit: int) -> Prober:
+        return Prober(self.loaded, self.policy, self._reader, num_rows=num_rows, answer_limit=limit)
+
     @contextmanager
-    def _batch(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Iterator[Batch]:
-        num_rows = len(prompts)
+    def _batch(self, prompts: Sequence[Sequence[int]], prober: Prober, room: int) -> Iterator[Batch]:
         with self._stack.installed():
             yield Batch(
                 self._stack,
                 self.abilities,
                 prompts,
-                room=max_new_tokens,
-                prober=Prober(self.loaded, self.policy, self._reader, num_rows=num_rows, answer_limit=max_new_tokens),
+                room=room,
+                prober=prober,
                 reader=self._reader,
                 state="copy" if self.state == "copy" else "deferred",
                 row_mode=self.rows,

@@ -4,7 +4,8 @@ A round drafts until a token does not leave, or as many tokens as are allowed ha
 front of the blocks that they skipped, as in deferred decoding; the token that runs to the end takes them along, so that
 the last blocks see all of them as one chunk, and the readout of that chunk is the full model's word on every draft.
 Drafts are kept up to the first that it would not have chosen, in whose place comes its own choice; the blocks are put
-back to that point. With a policy of one fixed depth this is the self-speculative decoding of LayerSkip (arXiv 2404.16710).
+back to that point. With a policy of one fixed depth this is the self-speculative decoding of LayerSkip (arXiv
+2404.16710).
 
 The answer is that of greedy decoding; where the full model has two tokens within rounding of one another, the shape of
 a chunk may decide between them.

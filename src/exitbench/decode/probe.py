@@ -2,13 +2,13 @@
 
 The same policy object as in replay is shown the same signals, computed by the same functions, as far as they are known
 by then. What a signal needs is read out for the rows that have not left yet; a readout of the whole vocabulary at the
-exit is kept, for it is that of the answer too. Policies that look at no token say before the first block where it leaves.
+exit is kept, for it is that of the answer too. Policies that look at no token say beforehand where it leaves.
 
 Shapes: B rows of the batch, R of them at a probe, K probe depths, D hidden size, V vocabulary.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,29 @@ from exitbench.policies.policy import ExitPolicy, Seen
 from exitbench.signals.registry import SIGNALS
 from exitbench.signals.view import DepthView
 
-__all__ = ["Prober", "Reader", "require_usable"]
+__all__ = ["Looks", "Prober", "Reader", "require_usable"]
+
+
+class Looks(Protocol):
+    """Something that says which tokens leave."""
+
+    def start(self, rows: Sequence[int], positions: Sequence[int]) -> None:
+        """New tokens set out, of some rows at these positions of their answers."""
+
+    def looks_at(self, depth: int) -> bool:
+        """Whether tokens are looked at there."""
+
+    def leaves(
+        self, depth: int, rows: Sequence[int], hidden_RD: torch.Tensor, previous_RD: torch.Tensor
+    ) -> tuple[NDArray[np.bool_], torch.Tensor | None]:
+        """(R,) whether each row's token leaves at a depth, and (R, V') what the head returned if it was asked.
+
+        Args:
+            depth: one that `looks_at`.
+            rows: of the batch.
+            hidden_RD: their hidden states there.
+            previous_RD: and one block earlier.
+        """
 
 
 def require_usable(policy: ExitPolicy, loaded: LoadedModel) -> None:
@@ -113,40 +135,24 @@ class Prober:
         }
         self._positions = np.zeros(num_rows, dtype=np.int64)
         self._planned: NDArray[np.int64] | None = None
-        self.num_probes = 0
-        """Looks at tokens so far, each row for itself."""
-
-    @property
-    def never_looks(self) -> bool:
-        """Whether every token runs to the end."""
-        return len(self._depths) == 0
 
     def start(self, rows: Sequence[int], positions: Sequence[int]) -> None:
-        """New tokens set out, of some rows at these positions of their answers."""
+        """As `Looks` says."""
         self._positions[list(rows)] = positions
-        self._planned = (
-            None if self._signals or self.never_looks else self._policy.exits(self._seen_by(len(self._depths)))
-        )
+        if not self._signals:
+            self._planned = self._policy.exits(self._seen_by(len(self._depths)))
 
     def looks_at(self, depth: int) -> bool:
-        """Whether tokens are looked at there."""
-        return not self.never_looks and bool((self._depths == depth).any())
+        """As `Looks` says."""
+        return bool((self._depths == depth).any())
 
     def leaves(
         self, depth: int, rows: Sequence[int], hidden_RD: torch.Tensor, previous_RD: torch.Tensor
     ) -> tuple[NDArray[np.bool_], torch.Tensor | None]:
-        """(R,) whether each row's token leaves at a depth, and (R, V') what the head returned if it was asked.
-
-        Args:
-            depth: one that `looks_at`.
-            rows: of the batch.
-            hidden_RD: their hidden states there.
-            previous_RD: and one block earlier.
-        """
+        """As `Looks` says."""
         index = list(rows)
         if self._planned is not None:
             return self._planned[index] == depth, None
-        self.num_probes += len(index)
         probe = int(np.searchsorted(self._depths, depth))
         logits = raw = previous = None
         if self._reads_out:

@@ -38,10 +38,10 @@ class Run:
         on_token: told of each new token.
     """
 
-    def __init__(self, batch: Batch, *, num_rows: int, limit: int, ends: Set[int], on_token: OnToken) -> None:
+    def __init__(self, batch: Batch, *, limit: int, ends: Set[int], on_token: OnToken) -> None:
         self.batch, self.limit = batch, limit
         self._ends, self._on_token = ends, on_token
-        self.rows = [_Row() for _ in range(num_rows)]
+        self.rows = [_Row() for _ in range(len(batch.ids))]
         self.prefill_s = 0.0
 
     @property

@@ -2,12 +2,12 @@
 
 The model's forward runs as ever: embeddings, masks, positions before the blocks; norm, head, soft-cap after them. The
 blocks are stood in for by recorders that note what they were called with and pass the hidden state on. In place of the
-last one, a driver calls the real blocks, in its own order and on its own choice of tokens, and returns the hidden states
-that are to be read out. For other tokens than those of the pass, a pass for the arguments alone says what the blocks are
-to be called with: no mask or rotation is made here.
+last one, a driver calls the real blocks, in its own order and on its own choice of tokens, and returns the hidden
+states that are to be read out. For other tokens than those of the pass, a pass for the arguments alone says what the
+blocks are to be called with: no mask or rotation is made here.
 
 What a block is given besides hidden state, mask, positions and cache must not depend on what other blocks computed;
-where it does, the trial of `abilities` shows it and the model is refused.
+where it does, `trial` shows it and the model is refused.
 
 Shapes: B rows, T tokens, D hidden size, V vocabulary.
 """
