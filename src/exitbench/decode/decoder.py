@@ -10,7 +10,7 @@ Shapes: B prompts, V vocabulary.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from exitbench.decode.stack import Stack
 from exitbench.decode.trial import find_abilities
 from exitbench.errors import DecodeError
 from exitbench.lens import Translators
-from exitbench.models.load import LoadedModel
+from exitbench.models.load import ProvedModel
 from exitbench.policies.policy import ExitPolicy
 from exitbench.trace.generate import end_token_ids
 
@@ -54,7 +54,7 @@ class ExitDecoder:
     """Greedy decoding with early exit; an `Engine`.
 
     Args:
-        loaded: a proved model.
+        loaded: the model.
         policy: when tokens leave; ready for use.
         state: how skipped blocks get their state.
         rows: what rows of a batch do that have left: make room for the others, or go along.
@@ -72,7 +72,7 @@ class ExitDecoder:
 
     def __init__(
         self,
-        loaded: LoadedModel,
+        loaded: ProvedModel,
         policy: ExitPolicy,
         *,
         state: State = "deferred",
@@ -110,7 +110,7 @@ class ExitDecoder:
         prompts: Sequence[Sequence[int]],
         *,
         max_new_tokens: int,
-        ignore_end: bool = False,
+        ends: Collection[int] | None = None,
         on_token: OnToken = lambda row, token, depth: None,
     ) -> Decoded:
         """Greedy answers to a batch of prompts.
@@ -118,7 +118,7 @@ class ExitDecoder:
         Args:
             prompts: token ids, of any lengths.
             max_new_tokens: longest answer.
-            ignore_end: go on behind end tokens, for timing.
+            ends: tokens that end an answer; None for the model's own, empty to go on behind them, for timing.
             on_token: told of each new token.
 
         Raises:
@@ -126,7 +126,7 @@ class ExitDecoder:
         """
         self._require_room(prompts, max_new_tokens)
         started = time.perf_counter()
-        ends = frozenset(() if ignore_end else end_token_ids(self.loaded.model))
+        ends = end_token_ids(self.loaded.model) if ends is None else ends
         answers = []
         counts: dict[str, int] = {}
         prefill_s = 0.0
@@ -136,7 +136,7 @@ class ExitDecoder:
                 on_token(first + row, token, depth)
 
             with self._batch(part, self._prober(len(part), max_new_tokens), max_new_tokens) as batch:
-                limits: dict[str, Any] = {"limit": max_new_tokens, "ends": ends, "on_token": told}
+                limits: dict[str, Any] = {"limit": max_new_tokens, "ends": frozenset(ends), "on_token": told}
                 run = Run(batch, **limits)
                 if self.state == "lossless":
                     run = LosslessRun(batch, num_blocks=self._stack.num_blocks, draft=self.draft, **limits)

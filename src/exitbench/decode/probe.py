@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from exitbench.errors import DecodeError
 from exitbench.lens import Translators
 from exitbench.lens.translators import translate
-from exitbench.models.load import LoadedModel
+from exitbench.models.load import ProvedModel
 from exitbench.policies.policy import ExitPolicy, Seen
 from exitbench.signals.registry import SIGNALS
 from exitbench.signals.view import DepthView
@@ -47,7 +47,7 @@ class Looks(Protocol):
         """
 
 
-def require_usable(policy: ExitPolicy, loaded: LoadedModel) -> None:
+def require_usable(policy: ExitPolicy, loaded: ProvedModel) -> None:
     """Refuse a policy that cannot decide while a model runs, or that is not ready.
 
     Raises:
@@ -64,10 +64,10 @@ def require_usable(policy: ExitPolicy, loaded: LoadedModel) -> None:
             f"policy {policy.name!r} is to be fitted first, or its probe depths learnt; make a file of it with "
             "'exitbench replay TRACE --save-policies DIR', and give the file"
         )
-    if policy.fitted_on is not None and policy.fitted_on != loaded.source.weights_sha256:
+    if policy.fitted_on is not None and policy.fitted_on != loaded.weights_sha256:
         raise DecodeError(
             f"policy {policy.name!r} was fitted on a model with weights {policy.fitted_on[:12]}, this is "
-            f"{loaded.source.name}; fit it on a trace of this model"
+            f"{loaded.name}; fit it on a trace of this model"
         )
     policy.checked(loaded.adapter.num_blocks)
 
@@ -80,7 +80,7 @@ class Reader:
         translators: of a tuned lens; None for the logit lens.
     """
 
-    def __init__(self, loaded: LoadedModel, translators: Translators | None) -> None:
+    def __init__(self, loaded: ProvedModel, translators: Translators | None) -> None:
         self._adapter, self._readout = loaded.adapter, loaded.readout
         self._head: Any = loaded.model.get_submodule(loaded.adapter.paths.head)
         self._translators = translators
@@ -120,7 +120,7 @@ class Prober:
     """
 
     def __init__(
-        self, loaded: LoadedModel, policy: ExitPolicy, reader: Reader, *, num_rows: int, answer_limit: int
+        self, loaded: ProvedModel, policy: ExitPolicy, reader: Reader, *, num_rows: int, answer_limit: int
     ) -> None:
         self._policy, self._reader = policy, reader
         self._num_blocks = loaded.adapter.num_blocks

@@ -33,7 +33,7 @@ from exitbench.decode.probe import Reader
 from exitbench.decode.stack import Calls, Stack
 from exitbench.errors import DecodeError
 from exitbench.models.discover import probe_ids
-from exitbench.models.load import LoadedModel
+from exitbench.models.load import ProvedModel
 from exitbench.models.strict import LOAD_ERRORS, one_line
 
 __all__ = ["find_abilities"]
@@ -44,7 +44,7 @@ _SHORTER_BY = (0, 5, 2)
 
 
 @torch.inference_mode()
-def find_abilities(loaded: LoadedModel, stack: Stack) -> Abilities:
+def find_abilities(loaded: ProvedModel, stack: Stack) -> Abilities:
     """Find out how a model can be decoded.
 
     Raises:
@@ -94,7 +94,7 @@ class _Script:
 class _Trial:
     """Random tokens of three rows, and what the model itself makes of them at every depth."""
 
-    def __init__(self, loaded: LoadedModel, stack: Stack) -> None:
+    def __init__(self, loaded: ProvedModel, stack: Stack) -> None:
         self._stack, self._model, self._adapter = stack, loaded.model, loaded.adapter
         self._kinds = [(block.kind, block.window is None) for block in loaded.shape.blocks]
         self._reader = Reader(loaded, None)
