@@ -220,9 +220,7 @@ class Batch:
         self.counts.block_tokens += num_tokens * len(train.rows)
         if num_tokens == 1 or train.start == 0 or self._abilities.chunks[block]:
             return self._run(block, train.rows, train.start, train.hidden)
-        parts = [
-            self._run(block, train.rows, train.start + i, train.hidden[:, i : i + 1]) for i in range(num_tokens)
-        ]
+        parts = [self._run(block, train.rows, train.start + i, train.hidden[:, i : i + 1]) for i in range(num_tokens)]
         return torch.cat(parts, dim=1)
 
     def _run(self, block: int, rows: tuple[int, ...], start: int, hidden_RTD: torch.Tensor) -> torch.Tensor:
