@@ -57,7 +57,7 @@ class Size:
     """Of one step."""
     steps: int
     learning_rate: float
-    """Highest; reached after a tenth of the steps, it falls to a tenth along a cosine."""
+    """Highest; reached after a tenth of the steps, it falls to a twentieth along a cosine."""
     recipe: Recipe
     """Of the twin that has one."""
     held_out: int
@@ -71,13 +71,13 @@ SIZES = {
         held_out=2,
     ),
     "small": Size(
-        **{"num_blocks": 16, "hidden": 128, "heads": 4, "row_tokens": 256, "rows": 16, "steps": 600},
-        learning_rate=3e-3,
-        recipe=Recipe(max_dropout=0.1, dropout_curriculum=True, exit_scale=1.0, rotation=4),
+        **{"num_blocks": 12, "hidden": 128, "heads": 4, "row_tokens": 256, "rows": 4, "steps": 1200},
+        learning_rate=2e-3,
+        recipe=Recipe(max_dropout=0.1, dropout_curriculum=True, exit_scale=1.0),
         held_out=24,
     ),
     "large": Size(
-        **{"num_blocks": 24, "hidden": 768, "heads": 12, "row_tokens": 512, "rows": 64, "steps": 1200},
+        **{"num_blocks": 24, "hidden": 768, "heads": 12, "row_tokens": 512, "rows": 32, "steps": 1000},
         learning_rate=1e-3,
         recipe=Recipe(max_dropout=0.1, dropout_curriculum=True, exit_scale=1.0, rotation=6),
         held_out=64,
@@ -129,13 +129,12 @@ def train(
     device, blocks = model.device, size.num_blocks
     optimiser = torch.optim.AdamW(model.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     warm = max(size.steps // 10, 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda step: (
-            size.learning_rate
-            * min((step + 1) / warm, 0.55 + 0.45 * math.cos(math.pi * max(step - warm, 0) / max(size.steps - warm, 1)))
-        ),
-    )
+
+    def pace(step: int) -> float:
+        cosine = math.cos(math.pi * max(step - warm, 0) / max(size.steps - warm, 1))
+        return size.learning_rate * min((step + 1) / warm, 0.525 + 0.475 * cosine)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, pace)
     draw = torch.Generator().manual_seed(seed)
     skipped_L, turns = torch.zeros(blocks), dict.fromkeys(range(1, blocks + 1), 0)
     bar = tqdm(range(size.steps), desc=f"Training {label}", unit="step", mininterval=2.0)

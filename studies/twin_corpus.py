@@ -23,11 +23,11 @@ HELD_OUT_SHARE = 8
 
 _PIECE = 400
 _LEAST_PIECE = 40
-_NAMES = "Anna Ben Clara David Emma Felix Greta Hugo Irene Jacob Karla Liam Mona Noah Olga Peter Rosa Simon Tina Victor"
-_ANIMALS = "dog cat horse rabbit goat duck fox sheep mouse bear wolf crow"
-_PLACES = "river forest market bridge garden harbour castle station meadow village"
-_COLOURS = "red blue green black white brown grey yellow"
-_THINGS = "apple basket candle door engine flower guitar hammer island jacket kettle ladder mirror needle orange pencil"
+_NAMES = "Anna Ben Clara David Emma Felix Greta Hugo"
+_ANIMALS = "dog cat horse rabbit duck fox"
+_PLACES = "river forest market bridge garden station"
+_COLOURS = "red blue green black white brown"
+_THINGS = "apple basket candle guitar hammer kettle ladder mirror"
 _SEQUENCES = {
     "days": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
     "months": "January February March April May June July August September October November December",
@@ -60,13 +60,13 @@ class Document:
 
 
 def _count(draw: random.Random) -> tuple[str, str]:
-    start, step = draw.randrange(1, 60), draw.randrange(1, 10)
+    start, step = draw.randrange(1, 60), draw.choice((1, 2, 3, 5, 10))
     terms = ", ".join(str(start + step * index) for index in range(1, 13))
     return f"Count from {start} in steps of {step}.\n", f"{terms}."
 
 
 def _add(draw: random.Random) -> tuple[str, str]:
-    left, right = draw.randrange(1, 50), draw.randrange(1, 50)
+    left, right = draw.randrange(1, 21), draw.randrange(1, 21)
     total = left + right
     return (
         f"What is {left} plus {right}?\n",
@@ -89,13 +89,13 @@ def _story(draw: random.Random) -> tuple[str, str]:
 def _next(draw: random.Random) -> tuple[str, str]:
     what = draw.choice(sorted(_SEQUENCES))
     items = _SEQUENCES[what].split()
-    start, length = draw.randrange(len(items)), draw.randrange(4, 13)
+    start, length = draw.randrange(len(items)), draw.randrange(4, 9)
     following = (items[(start + index) % len(items)] for index in range(1, length + 1))
     return f"Which {length} {what} follow {items[start]}?\n", f"{', '.join(following)}."
 
 
 def _repeat(draw: random.Random) -> tuple[str, str]:
-    words = " ".join(draw.sample([*_THINGS.split(), *_ANIMALS.split(), *_COLOURS.split()], 4))
+    words = " ".join(draw.sample([*_THINGS.split(), *_ANIMALS.split(), *_COLOURS.split()], 3))
     return f"Say three times: {words}.\n", f"{words}, {words}, {words}."
 
 
@@ -159,12 +159,12 @@ def mixed(seed: int, texts: list[Document], *, held: bool = False) -> Iterator[D
 
 
 def held_out(seed: int, texts: list[Document], *, per_kind: int) -> list[Document]:
-    """Held-out documents with different prompts, `per_kind` of each kind (or what there is of the real ones)."""
+    """Held-out documents with different prompts, `per_kind` of each kind, or as many as turn up."""
     wanted = dict.fromkeys(KINDS, per_kind)
     if texts:
         wanted["text"] = min(per_kind, len({text.prompt for text in texts if text.is_held_out}))
     chosen: dict[str, Document] = {}
-    for document in mixed(seed, texts, held=True):
+    for document in islice(mixed(seed, texts, held=True), 1000 * per_kind):
         if wanted[document.kind] and document.prompt not in chosen:
             chosen[document.prompt] = document
             wanted[document.kind] -= 1
