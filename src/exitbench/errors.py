@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CorruptTraceError",
     "CostError",
+    "DecodeError",
     "ExitbenchError",
     "LensError",
     "ModelError",
@@ -59,6 +60,10 @@ class CorruptTraceError(TraceError):
 
 class CostError(ExitbenchError):
     """A cost that cannot be reckoned, since a count or a measured time is missing."""
+
+
+class DecodeError(ExitbenchError):
+    """Decoding that a model, a policy or a setting does not allow."""
 
 
 class OutOfMemoryError(ExitbenchError):

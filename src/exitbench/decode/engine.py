@@ -24,6 +24,8 @@ class Answer:
     """New tokens, up to and including the first end token."""
     depths: tuple[int, ...] | None = None
     """Blocks that had run when each of them was chosen; None where the engine does not say."""
+    failure: str | None = None
+    """Why it ends before its end; None where it does not."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from exitbench.models.discover import ModulePaths, discover
 
-__all__ = ["ModelAdapter", "Pass"]
+__all__ = ["ModelAdapter", "Pass", "forward_replaced"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ModelAdapter:
             keep(self.paths.ports[depth].left(output))
 
         # Logits are not needed, and of one token alone they would cost a copy of the head's weights.
-        no_logits = _forward_replaced(self._head, lambda features: features[..., :1])
+        no_logits = forward_replaced(self._head, lambda features: features[..., :1])
         with torch.inference_mode(), self.watched(entering, leaving), no_logits:
             self.model(input_ids=input_ids, use_cache=False)
             return torch.stack([hidden.to(kept[-1].device) for hidden in kept])
@@ -183,7 +183,7 @@ class ModelAdapter:
             stack.enter_context(torch.inference_mode(not gradients))
             stack.enter_context(self._blocks_replaced(hidden))
             if head is not None:
-                stack.enter_context(_forward_replaced(self._head, head))
+                stack.enter_context(forward_replaced(self._head, head))
             logits_R1V: torch.Tensor = self.model(input_ids=input_ids, use_cache=False).logits
         return logits_R1V.reshape(len(hidden_RD), -1)
 
@@ -200,12 +200,12 @@ class ModelAdapter:
 
         with ExitStack() as stack:
             for block in dict.fromkeys(self.blocks):
-                stack.enter_context(_forward_replaced(block, stand_in))
+                stack.enter_context(forward_replaced(block, stand_in))
             yield
 
 
 @contextmanager
-def _forward_replaced(module: torch.nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def forward_replaced(module: torch.nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Give one module another `forward`; its attributes, which the model may ask for, stay."""
     before = module.__dict__.get("forward")
     module.__dict__["forward"] = forward

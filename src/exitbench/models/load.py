@@ -1,6 +1,6 @@
 """Load a model, find its parts, prove them: what every measurement starts with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,18 +18,20 @@ from exitbench.models.strict import LOAD_ERRORS, one_line, quiet_transformers
 from exitbench.models.validate import Check, require_valid, validate
 from exitbench.progress import SILENT, Progressor
 
-__all__ = ["DTYPES", "LoadedModel", "load"]
+__all__ = ["DTYPES", "LoadedModel", "ProvedModel", "load", "prove"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "auto": None}
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """A model ready to be measured."""
+class ProvedModel:
+    """A model, and our view of it."""
 
-    source: ModelSource
+    name: str
+    """For messages."""
+    weights_sha256: str | None
+    """Of its weights; None for a model that was not loaded here."""
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
     adapter: ModelAdapter
     readout: Readout
     shape: ModelShape
@@ -46,6 +48,14 @@ class LoadedModel:
     def context_length(self) -> int | None:
         """Longest sequence the model knows positions for; None if its config does not say."""
         return getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel(ProvedModel):
+    """A proved model with its tokenizer, ready to be measured."""
+
+    source: ModelSource
+    tokenizer: PreTrainedTokenizerBase
 
 
 def load(
@@ -92,25 +102,19 @@ def load(
             attention=attention,
             trust_remote_code=trust_remote_code,
         )
-        adapter, checks, readout, shape = _proved(source.name, model, require=require)
-        with torch.inference_mode():
-            output_dtype = model(input_ids=probe_ids(model, 1), use_cache=False).logits.dtype
-    return LoadedModel(
-        source=source,
-        model=model,
-        tokenizer=tokenizer,
-        adapter=adapter,
-        readout=readout,
-        shape=shape,
-        checks=checks,
-        output_dtype=str(output_dtype).removeprefix("torch."),
-    )
+        proved = prove(source.name, model, weights_sha256=source.weights_sha256, require=require)
+    parts = {field.name: getattr(proved, field.name) for field in fields(proved)}
+    return LoadedModel(source=source, tokenizer=tokenizer, **parts)
 
 
-def _proved(
-    name: str, model: PreTrainedModel, *, require: bool
-) -> tuple[ModelAdapter, list[Check], Readout, ModelShape]:
-    """Our view of a model, how right it is, and what was counted on it.
+def prove(name: str, model: PreTrainedModel, *, weights_sha256: str | None = None, require: bool = True) -> ProvedModel:
+    """Find a model's parts, prove them, and count what they are.
+
+    Args:
+        name: for messages.
+        model: in evaluation mode, its generation config plain greedy.
+        weights_sha256: what identifies its weights, if known.
+        require: refuse a model that fails a check.
 
     Raises:
         ValidationError: the view is wrong (if `require`), there is none, or the model does not even run on text.
@@ -120,6 +124,18 @@ def _proved(
         checks = validate(adapter)
         if require:
             require_valid(adapter, checks)
-        return adapter, checks, Readout(adapter), model_shape(adapter)
+        readout, shape = Readout(adapter), model_shape(adapter)
+        with torch.inference_mode():
+            output_dtype = model(input_ids=probe_ids(model, 1), use_cache=False).logits.dtype
     except LOAD_ERRORS as error:
         raise ValidationError(f"{name} does not run as a causal language model on text: {one_line(error)}") from error
+    return ProvedModel(
+        name=name,
+        weights_sha256=weights_sha256,
+        model=model,
+        adapter=adapter,
+        readout=readout,
+        shape=shape,
+        checks=checks,
+        output_dtype=str(output_dtype).removeprefix("torch."),
+    )
