@@ -13,18 +13,19 @@ import json
 import shlex
 import statistics
 import sys
+from collections import Counter
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from exitbench.decode.decoder import ExitDecoder
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
 from exitbench.api import LoadedModel, load
+from exitbench.decode.decoder import ExitDecoder
 from exitbench.decode.engine import Decoded
 from exitbench.env import environment_report
 from exitbench.errors import ExitbenchError
@@ -37,15 +38,15 @@ DRAFTS = (2, 4, 6, 8)
 """Lengths of drafts that are tried."""
 
 
-def drafting(loaded: LoadedModel, depth: int, length: int) -> ExitDecoder:
-    """Lossless self-speculation with drafts of `length` tokens at `depth`."""
-    policy = FixedDepth().model_copy(update={"threshold": float(depth)})
-    return ExitDecoder(loaded, policy, state="lossless", draft=length)
-
-
 def never_leaving(loaded: LoadedModel) -> ExitDecoder:
-    """The same decoder, every token through every block."""
+    """The decoder with every token through every block."""
     return ExitDecoder(loaded, FixedDepth().model_copy(update={"threshold": None}))
+
+
+def drafting(plain: ExitDecoder, depth: int, length: int) -> ExitDecoder:
+    """The same decoder with lossless self-speculation, drafts of `length` tokens at `depth`."""
+    policy = FixedDepth().model_copy(update={"threshold": float(depth)})
+    return ExitDecoder(plain.loaded, policy, state="lossless", draft=length, abilities=plain.abilities)
 
 
 def decoded(engine: ExitDecoder, prompt: list[int], limit: int) -> Decoded:
@@ -56,14 +57,13 @@ def decoded(engine: ExitDecoder, prompt: list[int], limit: int) -> Decoded:
     return done
 
 
-def chosen(loaded: LoadedModel, prompts: list[list[int]], limit: int) -> tuple[tuple[int, int], dict[str, float]]:
+def chosen(plain: ExitDecoder, prompts: list[list[int]], limit: int) -> tuple[tuple[int, int], dict[str, float]]:
     """Depth and length of the drafts that were fastest on `prompts`, and the speedup of all, by "depth, length"."""
-    plain = never_leaving(loaded)
     decoded(plain, prompts[0], limit)
-    depths = range(1, loaded.adapter.num_blocks // 2 + 1)
+    depths = range(1, plain.loaded.adapter.num_blocks // 2 + 1)
     speedups: dict[tuple[int, int], float] = {}
     for depth, length in tqdm(list(product(depths, DRAFTS)), desc="Choosing drafts", unit="setting", mininterval=2.0):
-        engine = drafting(loaded, depth, length)
+        engine = drafting(plain, depth, length)
         ratios = [decoded(plain, p, limit).total_s / decoded(engine, p, limit).total_s for p in prompts]
         speedups[depth, length] = statistics.median(ratios)
     best = max(speedups, key=lambda setting: speedups[setting])
@@ -91,11 +91,13 @@ def measure(loaded: LoadedModel, documents: list[Document], arguments: argparse.
     """One twin: the drafts chosen on every other prompt, the speedup on the rest."""
     ids = [loaded.tokenizer(document.prompt, add_special_tokens=False).input_ids for document in documents]
     limit = arguments.max_new_tokens
-    (depth, length), tried = chosen(loaded, ids[::2][:: arguments.thin], limit)
-    engines = {"drafting": drafting(loaded, depth, length), "never leaving": never_leaving(loaded)}
+    plain = never_leaving(loaded)
+    (depth, length), tried = chosen(plain, ids[::2][:: arguments.thin], limit)
+    engines = {"drafting": drafting(plain, depth, length), "never leaving": plain}
     seconds, runs = timed(engines, ids[1::2], limit, arguments.repeats)
     ratios = np.median(seconds["never leaving"] / seconds["drafting"], axis=0)
     answers = {name: [[done.answers[0].ids for done in turn] for turn in turns] for name, turns in runs.items()}
+    counts = [Counter(done.counts) for done in runs["drafting"][0]]
     kinds = [document.kind for document in documents[1::2]]
     return {
         "draft_depth": depth,
@@ -113,7 +115,7 @@ def measure(loaded: LoadedModel, documents: list[Document], arguments: argparse.
         "compared_answers": len(kinds) * arguments.repeats,
         "n_prompts": len(kinds),
         "n_tokens": sum(len(ids) for ids in answers["never leaving"][0]),
-        "counts": dict(runs["drafting"][0][0].counts),
+        "counts": dict(sum(counts, Counter())),
         "speedup_when_choosing": tried,
     }
 

@@ -116,7 +116,10 @@ def run(script, *arguments, status=0):
 
 
 def test_twins_from_training_to_figures(tmp_path):
-    """A recipe that is not applied, a twin that is no twin, training that does not train, figures without intervals."""
+    """A recipe that is not applied, a twin that is no twin, training that does not train, figures without intervals.
+
+    Drafts that change an answer, or that are never accepted.
+    """
     trained = run("layerskip_twins.py", "--out", tmp_path, "--size", "tiny")["twins"]
     layerskip, plain = trained["layerskip"], trained["plain"]
     assert layerskip["held_out_loss_before"] == plain["held_out_loss_before"]
@@ -135,3 +138,10 @@ def test_twins_from_training_to_figures(tmp_path):
     difference = measured["ees_difference"]
     assert difference["value"] == pytest.approx(ees["layerskip"]["value"] - ees["plain"]["value"])
     assert difference["n_prompts"] == ees["plain"]["n_prompts"] == 12
+
+    sizes = ("--prompts", "2", "--thin", "6", "--max-new-tokens", "12", "--repeats", "2")
+    for twin in run("layerskip_speed.py", tmp_path, *sizes)["twins"].values():
+        assert (twin["differing_answers"], twin["compared_answers"], twin["n_prompts"]) == (0, 12, 6)
+        assert 0 < twin["counts"]["accepted"] <= twin["counts"]["drafts"]
+        assert twin["draft_depth"] in (1, 2)
+        assert twin["speedup"]["min"] <= twin["speedup"]["median"] <= twin["speedup"]["max"]
