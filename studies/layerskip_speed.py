@@ -30,6 +30,7 @@ from exitbench.decode.engine import Decoded
 from exitbench.env import environment_report
 from exitbench.errors import ExitbenchError
 from exitbench.files import write_json
+from exitbench.policies.schedule import Schedule
 from exitbench.policies.static import FixedDepth
 from twin_corpus import Document, held_out, real
 
@@ -44,8 +45,8 @@ def never_leaving(loaded: LoadedModel) -> ExitDecoder:
 
 
 def drafting(plain: ExitDecoder, depth: int, length: int) -> ExitDecoder:
-    """The same decoder with lossless self-speculation, drafts of `length` tokens at `depth`."""
-    policy = FixedDepth().model_copy(update={"threshold": float(depth)})
+    """The same decoder with lossless self-speculation, drafts of `length` tokens at `depth`; it looks nowhere else."""
+    policy = FixedDepth(schedule=Schedule(depths=(depth,))).model_copy(update={"threshold": float(depth)})
     return ExitDecoder(plain.loaded, policy, state="lossless", draft=length, abilities=plain.abilities)
 
 
