@@ -18,18 +18,20 @@ step() { # NAME SECONDS COMMAND...
 }
 
 if [ "$size" = tiny ]; then
+    drafts=(--prompts 2 --thin 2 --repeats 2 --max-new-tokens 24)
     speed=(--random tiny --max-new-tokens 12 --repeats 2)
 else
+    drafts=(--prompts 4 --thin 2 --repeats 2 --max-new-tokens 48)
     speed=(--random 1b --dtype bfloat16 --device cuda --max-new-tokens 128 --repeats 5)
 fi
-step decode_speed 170 "$python" benchmarks/decode_speed.py "${speed[@]}"
-step twins 330 "$python" studies/layerskip_twins.py --out "$out/twins" --size "$size" --device "$device"
-step twins_speed 120 "$python" studies/layerskip_speed.py "$out/twins" --device "$device"
-step twins_measure 100 "$python" studies/layerskip_measure.py "$out/twins" --device "$device" --prompts 12
+step decode_speed 150 "$python" benchmarks/decode_speed.py "${speed[@]}"
+step twins 300 "$python" studies/layerskip_twins.py --out "$out/twins" --size "$size" --device "$device"
+step twins_speed 200 "$python" studies/layerskip_speed.py "$out/twins" --device "$device" "${drafts[@]}"
+step twins_measure 60 "$python" studies/layerskip_measure.py "$out/twins" --device "$device" --prompts 12
 for twin in layerskip plain; do
     cp "$out/twins/$twin/training.json" "$out/training_$twin.json"
 done
-if [ "$size" != tiny ]; then
+if [ "$size" != tiny ] && [ "${3:-}" != without-kernels ]; then
     TRITON_INTERPRET=0 step triton_tests 100 "$python" -m pytest -q -x -p no:cacheprovider tests/signals/test_triton_readout.py
     step readout_gpu 100 "$python" benchmarks/readout_gpu.py
 fi
