@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All that needs a GPU, in one command: benchmarks/on_gpu.sh OUT [SIZE], with SIZE of the twins "large" or, to try it out, "tiny".
-# Each step leaves its output in OUT, and one that fails does not keep the others from running. About 10 minutes on one H100.
+# Each step leaves its output in OUT, and one that fails does not keep the others from running; STEPS="decode_speed twins" runs
+# these alone.
 set -u
 cd "$(dirname "$0")/.."
 out=${1:?folder for the results}
@@ -12,6 +13,7 @@ mkdir -p "$out"
 step() { # NAME SECONDS COMMAND...
     local name=$1 seconds=$2 start=$SECONDS
     shift 2
+    [[ " ${STEPS:-$name} " == *" $name "* ]] || return
     timeout "$seconds" "$@" >"$out/$name.txt" 2>"$out/$name.err"
     echo "$name: exit code $?, $((SECONDS - start)) s"
     tail -n 2 "$out/$name.err" | cut -c -300
@@ -31,7 +33,7 @@ step twins_measure 60 "$python" studies/layerskip_measure.py "$out/twins" --devi
 for twin in layerskip plain; do
     cp "$out/twins/$twin/training.json" "$out/training_$twin.json"
 done
-if [ "$size" != tiny ] && [ "${3:-}" != without-kernels ]; then
+if [ "$size" != tiny ]; then
     TRITON_INTERPRET=0 step triton_tests 100 "$python" -m pytest -q -x -p no:cacheprovider tests/signals/test_triton_readout.py
     step readout_gpu 100 "$python" benchmarks/readout_gpu.py
 fi
