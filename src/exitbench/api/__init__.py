@@ -10,7 +10,7 @@ The names stand here and not in `exitbench` itself because the packages `exitben
 `exitbench.report` already carry them. Importing this module imports torch; reading results does not need it.
 """
 
-from exitbench.api.decoding import decode, policy_to_decode
+from exitbench.api.decoding import decode
 from exitbench.api.folders import default_decode_folder, default_folder, default_profile_file, trace_folder
 from exitbench.api.lenses import TrainedLens, check_lens_file, lens
 from exitbench.api.measuring import profile, trace
@@ -20,6 +20,7 @@ from exitbench.config import DecodeOptions, LensOptions, TraceOptions
 from exitbench.decode.result import Decoding
 from exitbench.models.load import LoadedModel, load
 from exitbench.policies import ExitPolicy
+from exitbench.policies.named import policy_to_decode
 from exitbench.profiling import ProfileOptions
 from exitbench.replay.assemble import ReplayOptions
 from exitbench.replay.profiles import MeasuredProfile

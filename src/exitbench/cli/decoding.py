@@ -46,7 +46,7 @@ def decode(
     progress = progress_on_stderr(quiet)
     prompts = api.load_workload(workload)
     loaded = loading.load(model, progress=progress)
-    ready = api.policy_to_decode(loaded, policy, threshold=threshold, probes=probes)
+    ready = api.policy_to_decode(policy, num_blocks=loaded.adapter.num_blocks, threshold=threshold, probes=probes)
     folder = out or api.default_decode_folder(loaded, prompts, ready, options)
     result = api.decode(loaded, prompts, ready, out=folder, options=options, command=command_line(), progress=progress)
     if as_json:

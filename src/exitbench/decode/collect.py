@@ -6,6 +6,7 @@ the earlier ones, so that both answer the same prompts.
 """
 
 import gc
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from exitbench.decode.decoder import ExitDecoder
 from exitbench.decode.engine import Answer, Decoded
 from exitbench.decode.record import Batch, Manifest, Settings, Side, Turn
 from exitbench.decode.store import begin, read_batches, write_batch
+from exitbench.decode.surprise import negative_log_likelihood
 from exitbench.env import environment_report, library_versions
 from exitbench.errors import WorkloadError
 from exitbench.lens.translators import translators_for
@@ -164,6 +166,10 @@ class _Work:
     def _text(self, ids: Sequence[int]) -> str:
         return str(self._loaded.tokenizer.decode(list(ids), skip_special_tokens=True))
 
+    def _nll(self, prompt: Sequence[int], answer: Answer) -> float | None:
+        value = negative_log_likelihood(self._loaded, prompt, answer.ids) if answer.ids else math.nan
+        return value if math.isfinite(value) else None
+
     def _turn(self, sample: Sample, turn: int, prompt: Sequence[int], full: Answer, early: Answer) -> Turn:
         assert early.depths is not None
         return Turn(
@@ -177,6 +183,8 @@ class _Work:
             depths=early.depths,
             full_text=self._text(full.ids),
             text=self._text(early.ids),
+            full_nll=self._nll(prompt, full),
+            nll=self._nll(prompt, early),
             failure=early.failure or full.failure,
         )
 

@@ -83,6 +83,10 @@ class Turn(_Frozen):
     """Blocks that had run when each token was chosen."""
     full_text: str
     text: str
+    full_nll: float | None
+    """Minus the log-probability of the full model's answer under itself, in nats, over all its tokens."""
+    nll: float | None
+    """The same of the answer with early exit, under the full model; None where it is not finite."""
     failure: str | None = None
     """Why an answer ends before its end."""
 

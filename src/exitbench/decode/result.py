@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from exitbench.decode.quality import changes
 from exitbench.decode.record import Batch, Manifest, Settings, Turn
 from exitbench.decode.store import read_batches, read_manifest
 from exitbench.errors import DecodeError
-from exitbench.stats.bootstrap import Bootstrap, Estimate, draw_weights, ratio, strata
+from exitbench.stats.bootstrap import Bootstrap, Estimate, Floats, draw_weights, ratio, strata
 from exitbench.stats.figure import Figure
 from exitbench.stats.reasoned import Reasoned, with_reasons
 from exitbench.trace.manifest import ModelIdentity, WorkloadIdentity
@@ -57,6 +58,18 @@ class Decoding(Reasoned):
     exit_ms_per_token: Figure
     gross_savings: Figure
     """Share of the blocks' work that lies behind the depths at which tokens left, whether or not it was done later."""
+    identical_tokens: Figure
+    """Share of positions with the full model's token; of the longer answer, so that an early end counts."""
+    identical_answers: Figure
+    """Share of answers that are the full model's, token for token."""
+    first_divergence: Figure | None
+    """Median position, from 0, at which the others part from it."""
+    edit_distance: Figure
+    """Levenshtein distance in tokens, over the length of the longer answer."""
+    full_perplexity: Figure | None
+    """Of the full model's answers under itself, a token."""
+    perplexity: Figure | None
+    """Of the answers with early exit under the full model, a token."""
     blocks_run: float
     """Passes of tokens through blocks, prompts included, over those without early exit."""
     accepted: float | None
@@ -89,13 +102,15 @@ def summarise(folder: Path) -> Decoding:
         outcomes["accepted"] = counts["accepted"] / counts["drafts"] if counts["drafts"] else drafted
         new = counts["accepted"] + counts["rounds"]
         outcomes["tokens_per_round"] = new / counts["rounds"] if counts["rounds"] else drafted
+    by_prompt = _ByPrompt(turns)
+    outcomes |= by_prompt.perplexities() | by_prompt.changes()
     fields = {
         **{name: getattr(manifest, name) for name in ("model", "workload", "settings", "libraries", "environment")},
         "command": manifest.command,
         "n_tokens": sum(len(turn.ids) for turn in turns),
         "n_prompts": len({turn.sample_id for turn in turns}),
         "failures": [Failure(sample_id=turn.sample_id, failure=turn.failure) for turn in turns if turn.failure],
-        "gross_savings": _savings(manifest, turns).figure(),
+        "gross_savings": by_prompt.savings(manifest).figure(),
         "blocks_run": counts["block_tokens"] / full_counts["block_tokens"],
         **_times(batches),
     }
@@ -106,17 +121,49 @@ def _counts(parts: Sequence[dict[str, int]]) -> dict[str, int]:
     return {name: sum(part[name] for part in parts) for name in parts[0]}
 
 
-def _savings(manifest: Manifest, turns: Sequence[Turn]) -> Estimate:
-    """Mean of rho over the depths of all tokens, by prompt."""
-    rho = np.asarray(manifest.rho)
-    samples = list(dict.fromkeys(turn.sample_id for turn in turns))
-    place = {sample: number for number, sample in enumerate(samples)}
-    category = {turn.sample_id: turn.category for turn in turns}
-    saved, tokens = np.zeros(len(samples)), np.zeros(len(samples))
-    for turn in turns:
-        saved[place[turn.sample_id]] += rho[list(turn.depths)].sum()
-        tokens[place[turn.sample_id]] += len(turn.depths)
-    return _bootstrap([category[sample] for sample in samples]).mean(saved, tokens)
+class _ByPrompt:
+    """All answers, by prompt."""
+
+    def __init__(self, turns: Sequence[Turn]) -> None:
+        self._turns = turns
+        self._category = {turn.sample_id: turn.category for turn in turns}
+        self._place = {sample: number for number, sample in enumerate(self._category)}
+        self._bootstrap = _bootstrap(list(self._category.values()))
+
+    def savings(self, manifest: Manifest) -> Estimate:
+        """Mean of rho over the depths of all tokens."""
+        rho = np.asarray(manifest.rho)
+        return self._bootstrap.mean(
+            self._sums([float(rho[list(turn.depths)].sum()) for turn in self._turns]),
+            self._sums([len(turn.depths) for turn in self._turns]),
+        )
+
+    def changes(self) -> dict[str, Figure | str | None]:
+        """How far the answers are from the full model's."""
+        answers = [(self._place[turn.sample_id], turn.full_ids, turn.ids) for turn in self._turns]
+        return changes(answers, self._bootstrap, len(self._place))
+
+    def perplexities(self) -> dict[str, Figure | str | None]:
+        """Of the answers of both, under the full model."""
+        found: dict[str, Figure | str | None] = {}
+        for name, nats, ids in (
+            ("full_perplexity", [turn.full_nll for turn in self._turns], [turn.full_ids for turn in self._turns]),
+            ("perplexity", [turn.nll for turn in self._turns], [turn.ids for turn in self._turns]),
+        ):
+            missing = sum(value is None for value in nats)
+            if missing:
+                found[name] = f"{missing} answers are empty, or have no finite log-probability"
+            else:
+                mean = self._bootstrap.mean(self._sums(nats), self._sums([len(answer) for answer in ids]))
+                found[name] = mean.map(np.exp).figure()
+        return found
+
+    def _sums(self, values: Sequence[float | None]) -> Floats:
+        totals = np.zeros(len(self._place))
+        for turn, value in zip(self._turns, values, strict=True):
+            assert value is not None
+            totals[self._place[turn.sample_id]] += value
+        return totals
 
 
 def _times(batches: Sequence[Batch]) -> dict[str, Figure | None]:

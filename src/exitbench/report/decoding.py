@@ -39,8 +39,15 @@ def decoding_tables(result: Decoding) -> RenderableType:
         ("ms a token, full model", result.full_ms_per_token),
         ("ms a token, early exit", result.exit_ms_per_token),
         ("blocks' work behind the exits", result.gross_savings),
+        ("identical tokens", result.identical_tokens),
+        ("identical answers", result.identical_answers),
+        ("first divergence, token (median of the others)", result.first_divergence),
+        ("edit distance, of the longer answer", result.edit_distance),
+        ("perplexity of the full model's answers", result.full_perplexity),
+        ("perplexity of these, under the full model", result.perplexity),
     ):
-        table.add_row(name, *_cells(figure))
+        if figure is not None:
+            table.add_row(name, *_cells(figure))
     return Group(Text(decoding_verdict(result), style="bold"), Text(heading), table)
 
 
