@@ -20,8 +20,8 @@ type. It says nothing of their sizes or weights: those are proved anew on every 
 code path (eager attention, experts one by one). It is compared on {num_compared} types, on {num_agreeing} of which the
 two agree within 1 %. Where torch's counter passes over an operation, or counts what is no work, that is named instead.
 
-**Decoding**: {num_decoded} of the types that pass can be decoded with early exit ([how](decoding.md)), {num_lossless} of
-them losslessly too. What is possible is found on every load, by trial; what costs time is named.
+**Decoding**: {num_decoded} of the types that pass can be decoded with early exit ([how](decoding.md)), {num_lossless}
+of them losslessly too. What is possible is found on every load, by trial; what costs time is named.
 """
 _PASSED = """
 ## Types that pass
