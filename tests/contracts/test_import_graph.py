@@ -26,6 +26,7 @@ ORDER = (
     ("study",),
     ("report",),
     ("api",),
+    ("harness",),
     ("matrix",),
     ("testing",),
     ("options",),
