@@ -62,6 +62,12 @@ OPTIONS = {
         *("--context", "--batches", "--repeats", "--dtype", "--device", "--max-memory", "--attention", "--revision"),
         *("--trust-remote-code", "--out", "--json", "--quiet"),
     },
+    "maxskip": {
+        *("--tasks", "--include-path", "--depths", "--state", "--metric", "--limit", "--num-fewshot", "--batch"),
+        *("--chat-template", "--no-chat-template", "--seed", "--dtype", "--device", "--max-memory", "--attention"),
+        *("--revision", "--trust-remote-code", "--json", "--quiet"),
+    },
+    "lm-eval": set(),
     "list": {"--json"},
 }
 

@@ -1,5 +1,7 @@
 """Policies from model arguments, in every form in which the harness hands them on."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from exitbench.errors import ExitbenchError
@@ -8,6 +10,8 @@ from exitbench.policies.confidence import TopProbability
 from exitbench.policies.files import write_policy
 from exitbench.policies.schedule import Schedule
 
+MODEL = SimpleNamespace(adapter=SimpleNamespace(num_blocks=4))
+
 
 @pytest.mark.parametrize(
     ("probes", "text"),
@@ -15,13 +19,13 @@ from exitbench.policies.schedule import Schedule
 )
 def test_probes_in_every_form(probes, text):
     """One depth that arrives as a number, or several as a list, and end in a traceback."""
-    policy = exit_policy("top1-prob", threshold="0.5", probes=probes, num_blocks=4)
+    policy = exit_policy(MODEL, "top1-prob", threshold="0.5", probes=probes)
     assert (policy.name, policy.threshold, policy.schedule.text) == ("top1-prob", 0.5, text)
 
 
 def test_no_policy_never_leaves():
     """A default that leaves early, or probes in vain."""
-    policy = exit_policy(None, num_blocks=4)
+    policy = exit_policy(MODEL, None)
     assert policy.threshold is None
     assert len(policy.schedule.at(4)) == 0
 
@@ -31,27 +35,29 @@ def test_file_is_taken_as_it_is_unless_told(tmp_path):
     saved = TopProbability(threshold=0.75, schedule=Schedule(depths=(2, 3)))
     write_policy(tmp_path / "p.json", saved)
     file = str(tmp_path / "p.json")
-    assert exit_policy(file, num_blocks=4) == saved
-    assert exit_policy(file, threshold=0.5, num_blocks=4) == saved.model_copy(update={"threshold": 0.5})
-    assert exit_policy(file, probes=1, num_blocks=4).schedule.text == "1"
-    assert exit_policy(saved, num_blocks=4) is saved
+    assert exit_policy(MODEL, file) == saved
+    assert exit_policy(MODEL, file, threshold=0.5) == saved.model_copy(update={"threshold": 0.5})
+    assert exit_policy(MODEL, file, probes=1).schedule.text == "1"
+    assert exit_policy(MODEL, saved) is saved
 
 
 @pytest.mark.parametrize(
     ("policy", "more", "words"),
     [
-        ("top1-prob", {}, "needs a threshold"),
+        ("top1-prob", {}, "needs a --threshold"),
         ("top1-prb", {"threshold": 0.5}, "did you mean"),
-        ("top1-prob", {"threshold": "much"}, "threshold"),
+        ("top1-prob", {"threshold": "much"}, "threshold is 'much'"),
         ("top1-prob", {"threshold": 7}, "threshold 7"),
         ("top1-prob", {"threshold": 0.5, "probes": [4]}, "probe depth 4"),
         ("top1-prob", {"threshold": 0.5, "probes": "often"}, "'often'"),
         (None, {"threshold": 0.5}, "add policy=NAME"),
         (None, {"probes": 2}, "add policy=NAME"),
+        (TopProbability(), {"threshold": 0.5}, "add policy=NAME"),
+        ("oracle-first-match", {"threshold": 0.5}, "looks into the future"),
         ("nowhere.json", {}, "cannot read policy"),
     ],
 )
 def test_mistakes_are_named(policy, more, words):
     """A threshold that is ignored, so that the full model is measured in place of the policy."""
     with pytest.raises(ExitbenchError, match=words):
-        exit_policy(policy, num_blocks=4, **more)
+        exit_policy(MODEL, policy, **more)

@@ -52,7 +52,7 @@ def test_table_names_every_depth_and_the_cut():
     assert rows["4"][:2] == ["4", "0.000"]
     assert rows["3"][:3] == ["3", "0.250", "1.000"]
     assert rows["2"][:3] == ["2", "0.500", "0.950"]
-    assert "MaxSkip(1 points): 0.250 at depth 3 as met; n/a (too few documents: in fewer than 368" in text
+    assert "MaxSkip(1 point): 0.250 at depth 3 as met; n/a (too few documents: in fewer than 368" in text
     assert "MaxSkip(5 points): 0.500 at depth 2 as met; 0.250 at depth 3 by the upper bound" in text
     assert "\x1b" not in text
 

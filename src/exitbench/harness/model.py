@@ -30,8 +30,9 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from rich.console import Console
 
 from exitbench import __version__
+from exitbench.config import StateMode
 from exitbench.decode.abilities import Abilities
-from exitbench.decode.decoder import ExitDecoder, State
+from exitbench.decode.decoder import ExitDecoder
 from exitbench.decode.engine import Answer
 from exitbench.errors import DecodeError, ExitbenchError
 from exitbench.harness.arguments import exit_policy
@@ -47,6 +48,7 @@ DEFAULT_CONTEXT = 2048
 """Positions used where a model does not say how many it knows; the harness's own number."""
 DEFAULT_ANSWER = 256
 """Longest answer of a task that does not say; the harness's own number."""
+FIRST_GPU = "cuda:0"
 _GREEDY_KNOWS = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k", "min_p"}
 
 
@@ -82,7 +84,7 @@ class ExitLM(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
         draft: most tokens drafted at once with the state "lossless".
         readout: "logit", or "tuned:FILE".
         dtype: of the weights; "auto" is the checkpoint's own.
-        device: torch device; None for a GPU where there is one.
+        device: torch device; None for a GPU where there is one, and so is "cuda:0", the harness's default.
         revision: of a hub model.
         attention: attention implementation; None for transformers' choice.
         max_memory: with the device "auto", most bytes by device.
@@ -105,7 +107,7 @@ class ExitLM(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
         policy: str | ExitPolicy | None = None,
         threshold: float | str | None = None,
         probes: str | int | Sequence[int] | None = None,
-        state: State = "deferred",
+        state: StateMode = "deferred",
         draft: int = 4,
         readout: str = "logit",
         dtype: str = "auto",
@@ -128,8 +130,8 @@ class ExitLM(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
                 "threshold, probes, state, draft, readout, dtype, device, revision, attention, max_memory, "
                 "trust_remote_code, batch_size and max_length"
             )
-        if state not in get_args(State):
-            raise ExitbenchError(f"state is {state!r}, expected one of {', '.join(get_args(State))}")
+        if state not in get_args(StateMode):
+            raise ExitbenchError(f"state is {state!r}, expected one of {', '.join(get_args(StateMode))}")
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise ExitbenchError(f"batch_size is {batch_size!r}, expected a whole number from 1 on")
         self._progress = Progressor(Console(stderr=True)) if progress is None else progress
@@ -139,7 +141,7 @@ class ExitLM(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
             else load(
                 pretrained,
                 dtype=dtype,
-                device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+                device=_device(device),
                 revision=revision,
                 attention=attention,
                 max_memory=max_memory,
@@ -150,7 +152,7 @@ class ExitLM(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
         shape = self.loaded.shape
         self.decoder = ExitDecoder(
             self.loaded,
-            exit_policy(policy, threshold=threshold, probes=probes, num_blocks=shape.num_blocks),
+            exit_policy(self.loaded, policy, threshold=threshold, probes=probes),
             state=state,
             draft=draft,
             translators=translators_for(self.loaded, readout),
@@ -364,6 +366,16 @@ class ExitLM(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
         tally = self.tallies[request.task_name or "", request.doc_id or 0]
         tally.tokens += len(depths)
         tally.saved += float(self._rho[list(depths)].sum())
+
+
+def _device(asked: str | None) -> str:
+    """The device to load on.
+
+    The harness's command names the first GPU to every model, whether or not it was asked for and there is one.
+    """
+    if torch.cuda.is_available():
+        return asked or "cuda"
+    return "cpu" if asked is None or asked == FIRST_GPU else asked
 
 
 def _where(request: Any) -> str:

@@ -12,6 +12,8 @@ from exitbench.score.maxskip import Cut, DepthScore, MaxSkip, MaxSkipCard, TaskS
 
 __all__ = ["maxskip_tables"]
 
+_UNITS = ("points", "point")
+
 
 def maxskip_tables(card: MaxSkipCard) -> Group:
     """One table and the figures below it for each task."""
@@ -33,7 +35,7 @@ def _task(card: MaxSkipCard, task: TaskSkip) -> Iterator[Table | Text]:
         table.add_row(f"{at.depth}", f"{at.saved:.3f}", at.score.text(), at.drop.text(digits=2), _bound(at))
     yield table
     for figure in task.max_skip:
-        yield Text(f"MaxSkip({figure.points:g} points): {_said(figure)}", style="bold")
+        yield Text(f"MaxSkip({figure.points:g} {_UNITS[figure.points == 1]}): {_said(figure)}", style="bold")
 
 
 def _said(figure: MaxSkip) -> str:
