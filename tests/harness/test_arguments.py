@@ -1,9 +1,12 @@
 """Policies from model arguments, in every form in which the harness hands them on."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 
+from exitbench.cli import main
 from exitbench.errors import ExitbenchError
 from exitbench.harness.arguments import exit_policy
 from exitbench.policies.confidence import TopProbability
@@ -61,3 +64,23 @@ def test_mistakes_are_named(policy, more, words):
     """A threshold that is ignored, so that the full model is measured in place of the policy."""
     with pytest.raises(ExitbenchError, match=words):
         exit_policy(MODEL, policy, **more)
+
+
+def test_the_rest_of_exitbench_leaves_the_harness_alone():
+    """An extra that every command needs, and its seconds of import."""
+    code = (
+        "import sys, exitbench.api, exitbench.cli, exitbench.harness.arguments\n"
+        "sys.exit(', '.join({'lm_eval', 'datasets'}.intersection(sys.modules)) or None)"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert output.returncode == 0, output.stderr[-1000:]
+
+
+@pytest.mark.parametrize("arguments", [("maxskip", "toy", "--tasks", "arc_easy"), ("lm-eval", "--help")])
+def test_missing_harness_is_named(arguments, monkeypatch, capsys):
+    """A traceback where the extra is not installed."""
+    monkeypatch.setattr("exitbench.cli.tasks.find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["exitbench", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "pip install 'exitbench[lm-eval]'" in capsys.readouterr().err
