@@ -102,6 +102,17 @@ def test_too_few_documents_for_a_bound(points, needed):
             assert f"fewer than {needed}" in figure.reasons["bounded"]
 
 
+def test_task_that_the_full_model_fails_says_nothing():
+    """The largest cut of all named harmless, as there is nothing to lose."""
+    nothing = task_skip(graded([0] * 400), [(3, graded([0] * 400))], rho=RHO)
+    little = task_skip(graded([1] * 8 + [0] * 392), [(3, graded([0] * 400))], rho=RHO)  # 2 points, all lost
+    for figure in nothing.max_skip:
+        assert (figure.estimated, figure.bounded) == (None, None)
+        assert figure.reasons["bounded"].startswith("the full model scores 0 of 100")
+    assert [depth_of(figure.estimated) for figure in little.max_skip] == [4, None]
+    assert little.max_skip[1].reasons["estimated"].startswith("the full model scores 2 of 100")
+
+
 def test_fewer_than_ten_documents_give_nothing():
     """A figure from nine documents."""
     result = skips([0], of=9)

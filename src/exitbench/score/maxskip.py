@@ -9,7 +9,9 @@ mean of the differences, document by document. Two answers to "at most x points"
   Depths are gone through from deep to shallow and the first failure ends it, so their number adds nothing to the chance
   of a wrong claim. That chance is meant to be the 2.5 % above a 95 % interval.
 
-Depth L loses nothing and saves nothing, so both are 0 where no cut qualifies.
+Depth L loses nothing and saves nothing, so both are 0 where no cut qualifies. Where the full model itself scores x
+points or less, any cut would qualify, and both are missing. (A choice among four gives 25 points to a guess: what a task
+gives for nothing is not known here, and cannot be lost either.)
 
 The bound is the upper end of the paired interval after one document has been added that is lost. Resamples see nothing
 of documents that did not come up: where no document changed the interval has no width, and where few did it is too
@@ -190,13 +192,14 @@ def task_skip(
         )
         for column, (depth, _) in enumerate(cuts)
     )
+    full_score = mean(scores[:, 0])
     return TaskSkip(
         task=full.task,
         metric=full.metric,
         n_documents=count,
-        full=mean(scores[:, 0]),
+        full=full_score,
         depths=depths,
-        max_skip=tuple(_max_skip(depths, points, count, len(rho) - 1) for points in POINTS),
+        max_skip=tuple(_max_skip(full_score, depths, points, len(rho) - 1) for points in POINTS),
     )
 
 
@@ -210,11 +213,15 @@ def _bounds(drops: Floats, *, draws: int, rng: np.random.Generator) -> list[floa
     return [float(end) for end in np.percentile(weights @ more / len(more), 50 * (1 + LEVEL), axis=0)]
 
 
-def _max_skip(depths: Sequence[DepthScore], points: float, n_documents: int, num_blocks: int) -> MaxSkip:
+def _max_skip(full: Figure, depths: Sequence[DepthScore], points: float, num_blocks: int) -> MaxSkip:
     estimated: Cut | str
     bounded: Cut | str
+    n_documents = full.n_prompts
+    assert full.value is not None
     if n_documents < MIN_PROMPTS:
         estimated = bounded = f"too few documents: needs at least {MIN_PROMPTS}, got {n_documents}"
+    elif 100 * full.value <= points + _ROUNDING:
+        estimated = bounded = f"the full model scores {100 * full.value:.3g} of 100: no cut could lose more than that"
     else:
         estimated = bounded = Cut(depth=num_blocks, saved=0.0)
         for at in depths:
@@ -227,6 +234,5 @@ def _max_skip(depths: Sequence[DepthScore], points: float, n_documents: int, num
         tail = (1 - LEVEL) / 2
         needed = prompts_needed("fixed-sequence", eps=points / 100, delta=tail, num_thresholds=1)
         if n_documents < needed:
-            unseen = f"in fewer than {needed} a drop of {points:g} points could go unseen"
-            bounded = f"too few documents: {unseen}, got {n_documents}"
+            bounded = f"too few documents: in fewer than {needed} such a drop could go unseen, got {n_documents}"
     return MaxSkip.model_validate({"points": points} | with_reasons({"estimated": estimated, "bounded": bounded}))
