@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,8 +12,6 @@ from exitbench.policies.confidence import TopProbability
 from exitbench.policies.files import write_policy
 from exitbench.policies.schedule import Schedule
 
-MODEL = SimpleNamespace(adapter=SimpleNamespace(num_blocks=4))
-
 
 @pytest.mark.parametrize(
     ("probes", "text"),
@@ -22,13 +19,13 @@ MODEL = SimpleNamespace(adapter=SimpleNamespace(num_blocks=4))
 )
 def test_probes_in_every_form(probes, text):
     """One depth that arrives as a number, or several as a list, and end in a traceback."""
-    policy = exit_policy(MODEL, "top1-prob", threshold="0.5", probes=probes)
+    policy = exit_policy("top1-prob", num_blocks=4, threshold="0.5", probes=probes)
     assert (policy.name, policy.threshold, policy.schedule.text) == ("top1-prob", 0.5, text)
 
 
 def test_no_policy_never_leaves():
     """A default that leaves early, or probes in vain."""
-    policy = exit_policy(MODEL, None)
+    policy = exit_policy(None, num_blocks=4)
     assert policy.threshold is None
     assert len(policy.schedule.at(4)) == 0
 
@@ -38,10 +35,10 @@ def test_file_is_taken_as_it_is_unless_told(tmp_path):
     saved = TopProbability(threshold=0.75, schedule=Schedule(depths=(2, 3)))
     write_policy(tmp_path / "p.json", saved)
     file = str(tmp_path / "p.json")
-    assert exit_policy(MODEL, file) == saved
-    assert exit_policy(MODEL, file, threshold=0.5) == saved.model_copy(update={"threshold": 0.5})
-    assert exit_policy(MODEL, file, probes=1).schedule.text == "1"
-    assert exit_policy(MODEL, saved) is saved
+    assert exit_policy(file, num_blocks=4) == saved
+    assert exit_policy(file, num_blocks=4, threshold=0.5) == saved.model_copy(update={"threshold": 0.5})
+    assert exit_policy(file, num_blocks=4, probes=1).schedule.text == "1"
+    assert exit_policy(saved, num_blocks=4) is saved
 
 
 @pytest.mark.parametrize(
@@ -63,7 +60,7 @@ def test_file_is_taken_as_it_is_unless_told(tmp_path):
 def test_mistakes_are_named(policy, more, words):
     """A threshold that is ignored, so that the full model is measured in place of the policy."""
     with pytest.raises(ExitbenchError, match=words):
-        exit_policy(MODEL, policy, **more)
+        exit_policy(policy, num_blocks=4, **more)
 
 
 def test_the_rest_of_exitbench_leaves_the_harness_alone():

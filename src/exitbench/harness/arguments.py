@@ -6,26 +6,26 @@ as one number, or as text.
 
 from collections.abc import Sequence
 
-from exitbench.api import LoadedModel, policy_to_decode
 from exitbench.errors import ExitbenchError
 from exitbench.policies import ExitPolicy, Schedule
+from exitbench.policies.named import policy_to_decode
 from exitbench.policies.static import FixedDepth
 
 __all__ = ["exit_policy"]
 
 
 def exit_policy(
-    model: LoadedModel,
     policy: str | ExitPolicy | None,
     *,
+    num_blocks: int,
     threshold: float | str | None = None,
     probes: str | int | Sequence[int] | None = None,
 ) -> ExitPolicy:
     """The policy that is meant.
 
     Args:
-        model: that it is for.
         policy: itself, its name, or a JSON file; None for one that never leaves.
+        num_blocks: L of the model that it is for.
         threshold: needed with a name; replaces that of a file.
         probes: as `Schedule.parse` reads them, or the depths themselves; replaces those of a file.
 
@@ -41,4 +41,4 @@ def exit_policy(
     except ValueError as error:
         raise ExitbenchError(f"threshold is {threshold!r}, expected a number") from error
     text = str(probes) if isinstance(probes, int | str) else None if probes is None else ",".join(map(str, probes))
-    return policy_to_decode(model, policy, threshold=number, probes=text)
+    return policy_to_decode(policy, num_blocks=num_blocks, threshold=number, probes=text)

@@ -79,7 +79,7 @@ class ExitLM(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
         pretrained: loaded, or what `exitbench.models.load.load` takes.
         policy: when tokens leave: itself, NAME or FILE.json; None for never.
         threshold: of a policy by name.
-        probes: probe depths of the policy: "every", "every-2", "learned" ones from a file, or depths.
+        probes: probe depths of the policy: "every", "every-2", or the depths themselves.
         state: how skipped blocks get their state: "deferred", "copy", or "lossless".
         draft: most tokens drafted at once with the state "lossless".
         readout: "logit", or "tuned:FILE".
@@ -152,7 +152,7 @@ class ExitLM(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
         shape = self.loaded.shape
         self.decoder = ExitDecoder(
             self.loaded,
-            exit_policy(self.loaded, policy, threshold=threshold, probes=probes),
+            exit_policy(policy, num_blocks=shape.num_blocks, threshold=threshold, probes=probes),
             state=state,
             draft=draft,
             translators=translators_for(self.loaded, readout),

@@ -10,8 +10,8 @@ mean of the differences, document by document. Two answers to "at most x points"
   of a wrong claim. That chance is meant to be the 2.5 % above a 95 % interval.
 
 Depth L loses nothing and saves nothing, so both are 0 where no cut qualifies. Where the full model itself scores x
-points or less, any cut would qualify, and both are missing. (A choice among four gives 25 points to a guess: what a task
-gives for nothing is not known here, and cannot be lost either.)
+points or less, any cut would qualify, and both are missing. What a task gives to a guess, 25 points for a choice among
+four, is not known here, and cannot be lost either.
 
 The bound is the upper end of the paired interval after one document has been added that is lost. Resamples see nothing
 of documents that did not come up: where no document changed the interval has no width, and where few did it is too
