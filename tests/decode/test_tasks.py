@@ -14,7 +14,7 @@ from exitbench.decode import tasks
 from exitbench.decode.record import Turn
 from exitbench.decode.result import Decoding
 from exitbench.decode.sandbox import Verdict
-from exitbench.decode.tasks import code_in, metric_of, task_figures
+from exitbench.decode.tasks import code_in, metric_of, require_packages, task_figures
 from exitbench.errors import DecodeError
 from exitbench.models.toy import save_toy
 from exitbench.policies.static import FixedDepth
@@ -67,7 +67,7 @@ def figures_of(turns, **options):
 )
 def test_category_decides(category, reference, metric):
     """A translation that has to be met word for word; a word that happens to be Python run as a test."""
-    assert metric_of(turn(0, category, reference, "", "")) == metric
+    assert metric_of(category, reference) == metric
 
 
 def test_rouge_l_by_hand():
@@ -161,6 +161,9 @@ def test_missing_package_says_how_to_get_it(category, package, monkeypatch):
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(DecodeError, match=rf"{package}.*pip install 'exitbench\[tasks\]'"):
         figures_of([turn(0, category, "x", "x", "x")])
+    require_packages([(category, None), (category, "..."), ("qa", "x")])
+    with pytest.raises(DecodeError, match=package):
+        require_packages([("qa", "x"), (category, "x")])
 
 
 def test_code_is_run_only_when_asked(monkeypatch):

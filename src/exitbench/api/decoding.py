@@ -6,6 +6,7 @@ from typing import Any
 from exitbench.config import DecodeOptions
 from exitbench.decode.collect import decode_workload
 from exitbench.decode.result import Decoding, summarise
+from exitbench.decode.tasks import require_packages
 from exitbench.errors import DecodeError
 from exitbench.models.load import LoadedModel, load
 from exitbench.policies import POLICIES, ExitPolicy, Schedule
@@ -74,5 +75,6 @@ def decode(
     loaded = load(model, progress=progress) if isinstance(model, str) else model
     prompts = load_workload(workload) if isinstance(workload, str) else workload
     options = options or DecodeOptions()
+    require_packages((sample.category, sample.reference) for sample in prompts.samples)
     decode_workload(loaded, prompts, policy, Path(out), options=options, command=command, progress=progress)
     return summarise(Path(out), run_code=options.run_code)

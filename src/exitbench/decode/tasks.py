@@ -20,7 +20,7 @@ Shapes: P prompts, B resamples, S sums that a metric is made of.
 import ast
 import importlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Literal
@@ -35,11 +35,12 @@ from exitbench.stats.bootstrap import Bootstrap, Estimate, Floats, ratio
 from exitbench.stats.figure import Figure
 from exitbench.stats.reasoned import Reasoned, with_reasons
 
-__all__ = ["Metric", "TaskFigures", "code_in", "metric_of", "task_figures"]
+__all__ = ["Metric", "TaskFigures", "code_in", "metric_of", "require_packages", "task_figures"]
 
 Metric = Literal["exact_match", "rouge_l", "bleu", "tests_passed"]
 
 _ORDER: tuple[Metric, ...] = ("exact_match", "rouge_l", "bleu", "tests_passed")
+_MODULES: dict[Metric, str] = {"rouge_l": "rouge_score.rouge_scorer", "bleu": "sacrebleu.metrics"}
 _FENCED = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _CODE_IS_OFF = "off by default: --run-code runs the answers' code on this machine"
 
@@ -73,14 +74,14 @@ class _Scale:
     """(B, S) sums -> (B,); NaN where nothing was added."""
 
 
-def metric_of(turn: Turn) -> Metric:
+def metric_of(category: str, reference: str | None) -> Metric:
     """The metric that the category of a prompt, and for code its reference, ask for."""
-    category = turn.category.lower()
+    category = category.lower()
     if "summar" in category:
         return "rouge_l"
     if "translat" in category:
         return "bleu"
-    if category in ("code", "coding") and turn.reference is not None and _is_tests(turn.reference):
+    if category in ("code", "coding") and reference is not None and _is_tests(reference):
         return "tests_passed"
     return "exact_match"
 
@@ -89,6 +90,21 @@ def code_in(answer: str) -> str:
     """The first fenced block of an answer, to its end where it is never closed; all of it where there is none."""
     found = _FENCED.search(answer)
     return answer if found is None else found[1]
+
+
+def require_packages(asked: Iterable[tuple[str, str | None]]) -> None:
+    """Make sure, before hours of decoding, that what was decoded can be measured.
+
+    Args:
+        asked: category and reference of every prompt.
+
+    Raises:
+        DecodeError: a package that a reference needs is missing.
+    """
+    for category, reference in asked:
+        metric = metric_of(category, reference)
+        if metric in _MODULES and reference is not None and _usable(metric, reference):
+            _library(metric)
 
 
 def task_figures(
@@ -107,7 +123,7 @@ def task_figures(
     """
     by_metric: dict[Metric, list[Turn]] = {}
     for turn in turns:
-        by_metric.setdefault(metric_of(turn), []).append(turn)
+        by_metric.setdefault(metric_of(turn.category, turn.reference), []).append(turn)
     return [
         _figures(metric, by_metric[metric], place, bootstrap, run_code=run_code)
         for metric in _ORDER
@@ -169,7 +185,7 @@ def _exact_match() -> _Scale:
 
 
 def _rouge_l() -> _Scale:
-    scorer = _library("rouge_score.rouge_scorer").RougeScorer(["rougeL"])
+    scorer = _library("rouge_l").RougeScorer(["rougeL"])
     return _mean(
         "rouge-score, rougeL, F, no stemming",
         lambda answer, reference, category: float(scorer.score(reference, answer)["rougeL"].fmeasure),
@@ -177,7 +193,7 @@ def _rouge_l() -> _Scale:
 
 
 def _bleu() -> _Scale:
-    bleu = _library("sacrebleu.metrics").BLEU()
+    bleu = _library("bleu").BLEU()
 
     def sums(answer: str, reference: str, category: str) -> Sequence[float]:
         alone = bleu.corpus_score([answer], [[reference]])
@@ -221,7 +237,9 @@ def _is_tests(reference: str) -> bool:
         return False
 
 
-def _library(module: str) -> ModuleType:
+def _library(metric: Metric) -> ModuleType:
+    """The module that computes a metric."""
+    module = _MODULES[metric]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
