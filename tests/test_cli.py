@@ -51,7 +51,7 @@ OPTIONS = {
         *("--workload", "--policy", "--threshold", "--probes", "--state", "--rows", "--batch", "--draft"),
         *("--most-waiting", "--limit", "--max-new-tokens", "--chat-template", "--no-chat-template", "--readout"),
         *("--dtype", "--device", "--max-memory", "--attention", "--revision", "--trust-remote-code", "--out"),
-        *("--json", "--quiet"),
+        *("--run-code", "--json", "--quiet"),
     },
     "report": {"--out", "--skip-corrupt", "--seed"},
     "check": {
