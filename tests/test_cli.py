@@ -600,9 +600,10 @@ def test_check_all_prints_the_matrix(monkeypatch):
     passed, failed = json.loads(outcome.out)
     assert (outcome.code, outcome.err) == (0, "")
     assert (passed["model_type"], passed["passed"], passed["reason"]) == ("llama", True, None)
-    assert (failed["model_type"], failed["passed"]) == ("xlnet", False)
+    assert (passed["decode"], passed["lossless"], passed["decode_reason"]) == (True, True, None)
+    assert (failed["model_type"], failed["passed"], failed["decode"]) == ("xlnet", False, None)
     assert "sees tokens to its right" in failed["reason"]
-    assert "1 of 2 types pass" in exitbench("check", "--all", "--quiet").out
+    assert "1 of 2 types pass, 1 can be decoded" in exitbench("check", "--all", "--quiet").out
     monkeypatch.setattr("exitbench.matrix.UNSUPPORTED", {})
     assert exitbench("check", "--all", "--quiet").code == 1
 

@@ -215,18 +215,16 @@ class Batch:
         num_tokens = train.hidden.shape[1]
         self.counts.block_tokens += num_tokens * len(train.rows)
         if num_tokens == 1 or train.start == 0 or self._abilities.chunks[block]:
-            self.counts.block_calls += 1
-            return self._stack.block(block, self.calls(train.rows, train.start, train.stop), train.hidden)
-        self.counts.block_calls += num_tokens
-        parts = [
-            self._stack.block(
-                block,
-                self.calls(train.rows, train.start + i, train.start + i + 1),
-                train.hidden[:, i : i + 1],
-            )
-            for i in range(num_tokens)
-        ]
+            return self._run(block, train.rows, train.start, train.hidden)
+        parts = [self._run(block, train.rows, train.start + i, train.hidden[:, i : i + 1]) for i in range(num_tokens)]
         return torch.cat(parts, dim=1)
+
+    def _run(self, block: int, rows: tuple[int, ...], start: int, hidden_RTD: torch.Tensor) -> torch.Tensor:
+        """(R, T, D) after one call of a block."""
+        self.counts.block_calls += 1
+        calls = self.calls(rows, start, start + hidden_RTD.shape[1])
+        self.cache.slots = start  # some blocks ask where they are themselves
+        return self._stack.block(block, calls, hidden_RTD)
 
     def pass_again(self, block: int, train: Train, stop: int) -> None:
         """Give a block that was put back the first tokens of a train again, for its state alone."""
