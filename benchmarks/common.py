@@ -16,6 +16,8 @@ from exitbench.workloads import load_workload
 
 __all__ = ["documents", "five_signals", "print_result", "quantiles"]
 
+_TABLE_WIDTH = 150
+
 
 def documents(loaded: LoadedModel, num_tokens: int, length: int = 480) -> list[list[int]]:
     """Documents of `length` tokens from the texts of `mini`, `num_tokens` together."""
@@ -54,5 +56,6 @@ def print_result(title: str, rows: Sequence[dict[str, Any]], result: dict[str, A
     table = Table(*rows[0].keys(), title=title)
     for row in rows:
         table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+    console = Console()
+    Console(width=max(console.width, _TABLE_WIDTH)).print(table)
     sys.stdout.write(json.dumps({"benchmark": title, **result, "environment": environment_report()}) + "\n")

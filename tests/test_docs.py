@@ -18,7 +18,8 @@ from exitbench.signals import SIGNALS
 from exitbench.stats.figure import Curve, Figure
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted(path for folder in (".", "docs", "dev", "benchmarks") for path in (ROOT / folder).glob("*.md"))
+FOLDERS = (".", "docs", "dev", "benchmarks", "studies")
+DOCUMENTS = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

@@ -7,13 +7,33 @@ from typing import Literal, get_args
 from exitbench.errors import ExitbenchError
 from exitbench.sizes import parse_size
 
-__all__ = ["TUNED", "LensOptions", "Mode", "TraceOptions"]
+__all__ = ["TUNED", "DecodeOptions", "LensOptions", "Mode", "RowMode", "StateMode", "TraceOptions"]
 
 Mode = Literal["answers", "text"]
+StateMode = Literal["deferred", "copy", "lossless"]
+"""How skipped blocks get their state when tokens are decoded."""
+RowMode = Literal["regroup", "lockstep"]
+"""What rows of a batch do that have left: make room for the others, or go along."""
 
 TUNED = "tuned:"
 """What the readout by a tuned lens begins with."""
 _LEAST_MEMORY = 2**20
+
+
+def check_readout(readout: str) -> None:
+    """Refuse a readout that cannot be, before a model is loaded.
+
+    Raises:
+        ExitbenchError: neither "logit" nor "tuned:" and a file.
+    """
+    path = readout.removeprefix(TUNED)
+    if readout != "logit" and (not path or path == readout):
+        raise ExitbenchError(f"--readout is {readout!r}, expected 'logit' or '{TUNED}FILE' with a tuned lens")
+    if readout != "logit" and not Path(path).is_file():
+        raise ExitbenchError(
+            f"--readout is {readout!r}, and there is no file {path}; "
+            f"train a lens with 'exitbench lens MODEL --workload TEXT --out {path}'"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +95,11 @@ class TraceOptions:
             )
         if (parse_size(self.memory) or 0) < _LEAST_MEMORY:
             raise ExitbenchError(f"--memory is {self.memory!r}, expected at least 1MiB, for example 512MiB or 2GiB")
-        self._check_readout()
+        check_readout(self.readout)
         if self.seed < 0:
             raise ExitbenchError(f"--seed is {self.seed}, expected at least 0; give a seed that is not negative")
         if self.on is not None and self.on not in get_args(Mode):
             raise ExitbenchError(f"--on is {self.on!r}, expected 'answers' or 'text'")
-
-    def _check_readout(self) -> None:
-        path = self.readout.removeprefix(TUNED)
-        if self.readout != "logit" and (not path or path == self.readout):
-            raise ExitbenchError(f"--readout is {self.readout!r}, expected 'logit' or '{TUNED}FILE' with a tuned lens")
-        if self.readout != "logit" and not Path(path).is_file():  # said now, and not after a model was loaded
-            raise ExitbenchError(
-                f"--readout is {self.readout!r}, and there is no file {path}; "
-                f"train a lens with 'exitbench lens MODEL --workload TEXT --out {path}'"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,3 +124,32 @@ class LensOptions:
             raise ExitbenchError(
                 f"--learning-rate is {self.learning_rate}, expected a number above 0 and at most 1, such as 0.001"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeOptions:
+    """How a workload is decoded with early exit."""
+
+    state: StateMode = "deferred"
+    rows: RowMode = "regroup"
+    draft: int = 4
+    """Most tokens drafted before they are checked, with the state "lossless"."""
+    most_waiting: int = 8
+    """Most tokens of a row that wait, with the state "deferred"."""
+    batch: int = 1
+    """Prompts decoded together."""
+    limit: int | None = None
+    """Number of prompts, spread over the categories; None for all."""
+    max_new_tokens: int = 64
+    """Longest answer, end token included."""
+    chat_template: bool = True
+    """Put prompts into the model's chat template where it has one."""
+    readout: str = "logit"
+    """How hidden states below depth L are read out: "logit", or "tuned:" and the file of a lens."""
+
+    def __post_init__(self) -> None:
+        for name in ("draft", "most_waiting", "batch", "limit", "max_new_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ExitbenchError(f"--{name.replace('_', '-')} is {value}, expected at least 1")
+        check_readout(self.readout)

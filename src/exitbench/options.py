@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from exitbench.config import LensOptions, TraceOptions
+from exitbench.config import DecodeOptions, LensOptions, RowMode, StateMode, TraceOptions
 from exitbench.errors import ExitbenchError
 from exitbench.progress import Progressor
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from exitbench.replay.assemble import ReplayOptions
 
 __all__ = [
+    "DecodeGroup",
     "JsonOption",
     "LensGroup",
     "LoadGroup",
@@ -136,6 +137,29 @@ class ReplayGroup:
             profile=None if self.profile is None else load_profile(self.profile),
             seed=trace_seed if self.seed is None else self.seed,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeGroup:
+    """How a workload is decoded."""
+
+    state: Annotated[
+        StateMode, typer.Option(help="How skipped blocks get their state; lossless: exits are drafts, checked.")
+    ] = "deferred"
+    rows: Annotated[
+        RowMode, typer.Option(help="In a batch, rows that have left make room for the others or go along.")
+    ] = "regroup"
+    batch: Annotated[int, typer.Option(help="Prompts decoded together.")] = 1
+    draft: Annotated[int, typer.Option(help="Most tokens drafted before a check (lossless).")] = 4
+    most_waiting: Annotated[int, typer.Option(help="Most tokens of an answer that wait (deferred).")] = 8
+    limit: Annotated[int | None, typer.Option(help="Number of prompts, spread over the categories.")] = None
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 64
+    chat_template: Annotated[bool, typer.Option(help="Use the model's chat template where it has one.")] = True
+    readout: Annotated[str, typer.Option(help="logit, or tuned:FILE with a lens of 'exitbench lens'.")] = "logit"
+
+    def options(self) -> DecodeOptions:
+        """The same as checked options."""
+        return DecodeOptions(**asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)

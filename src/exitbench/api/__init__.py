@@ -10,14 +10,17 @@ The names stand here and not in `exitbench` itself because the packages `exitben
 `exitbench.report` already carry them. Importing this module imports torch; reading results does not need it.
 """
 
-from exitbench.api.folders import default_folder, default_profile_file, trace_folder
+from exitbench.api.decoding import decode
+from exitbench.api.folders import default_decode_folder, default_folder, default_profile_file, trace_folder
 from exitbench.api.lenses import TrainedLens, check_lens_file, lens
 from exitbench.api.measuring import profile, trace
 from exitbench.api.reading import policies_named, read_result, replay, report, save_policies, score
 from exitbench.api.running import Run, run
-from exitbench.config import LensOptions, TraceOptions
+from exitbench.config import DecodeOptions, LensOptions, TraceOptions
+from exitbench.decode.result import Decoding
 from exitbench.models.load import LoadedModel, load
 from exitbench.policies import ExitPolicy
+from exitbench.policies.named import policy_to_decode
 from exitbench.profiling import ProfileOptions
 from exitbench.replay.assemble import ReplayOptions
 from exitbench.replay.profiles import MeasuredProfile
@@ -28,6 +31,8 @@ from exitbench.trace.table import Trace
 from exitbench.workloads import Workload, load_workload
 
 __all__ = [
+    "DecodeOptions",
+    "Decoding",
     "ExitPolicy",
     "LensOptions",
     "LoadedModel",
@@ -42,12 +47,15 @@ __all__ = [
     "TrainedLens",
     "Workload",
     "check_lens_file",
+    "decode",
+    "default_decode_folder",
     "default_folder",
     "default_profile_file",
     "lens",
     "load",
     "load_workload",
     "policies_named",
+    "policy_to_decode",
     "profile",
     "read_result",
     "read_trace",

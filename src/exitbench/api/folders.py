@@ -4,12 +4,13 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from exitbench.config import TUNED, TraceOptions
+from exitbench.config import TUNED, DecodeOptions, TraceOptions
 from exitbench.models.load import LoadedModel
+from exitbench.policies import ExitPolicy
 from exitbench.trace.store import is_trace_folder
 from exitbench.workloads import Workload
 
-__all__ = ["default_folder", "default_profile_file", "trace_folder"]
+__all__ = ["default_decode_folder", "default_folder", "default_profile_file", "trace_folder"]
 
 OUT = Path("exitbench-out")
 """Below the working directory."""
@@ -17,10 +18,22 @@ OUT = Path("exitbench-out")
 
 def default_folder(model: LoadedModel, workload: Workload, options: TraceOptions) -> Path:
     """`exitbench-out/MODEL-WORKLOAD` below the working directory, with what differs from the default options."""
-    deciding = [f for f in fields(options) if f.name not in ("memory", "precision")]
-    changed = [f"{f.name}={_shown(value)}" for f in deciding if (value := getattr(options, f.name)) != f.default]
+    changed = _changed(options, beside=("memory", "precision"))
     looks = [] if options.precision is None else ["looks"]  # a finer precision goes on in the same folder
     return OUT / "-".join(map(_file_name, [model.source.name, workload.name, *looks, *changed]))
+
+
+def default_decode_folder(model: LoadedModel, workload: Workload, policy: ExitPolicy, options: DecodeOptions) -> Path:
+    """`exitbench-out/decode-MODEL-WORKLOAD-POLICY` below the working directory, with what differs from the defaults."""
+    threshold = "never" if policy.threshold is None else f"{policy.threshold:g}"
+    names = ["decode", model.source.name, workload.name, policy.name, threshold, policy.schedule.text]
+    return OUT / "-".join(map(_file_name, [*names, *_changed(options)]))
+
+
+def _changed(options: TraceOptions | DecodeOptions, *, beside: tuple[str, ...] = ()) -> list[str]:
+    """The options that are not at their defaults."""
+    deciding = [f for f in fields(options) if f.name not in beside]
+    return [f"{f.name}={_shown(value)}" for f in deciding if (value := getattr(options, f.name)) != f.default]
 
 
 def _shown(value: object) -> str:

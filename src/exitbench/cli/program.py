@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from exitbench import __version__
+from exitbench.cli.decoding import decode
 from exitbench.cli.measuring import check, lens, profile, run, trace
 from exitbench.cli.printing import STDERR, STDOUT, complain
 from exitbench.cli.reading import list_parts, replay, report, score
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (run, trace, lens, score, replay, report, profile, check):
+for _command in (run, trace, lens, score, replay, decode, report, profile, check):
     app.command()(_command)
 app.command(name="list")(list_parts)
 
@@ -62,5 +63,5 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        STDERR.print("interrupted; a run, trace or lens resumes with the same command")
+        STDERR.print("interrupted; a run, trace, lens or decode resumes with the same command")
     sys.exit(code)

@@ -23,15 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from exitbench.config import RowMode
 from exitbench.decode.abilities import Abilities
 from exitbench.decode.cache import RowStates
 from exitbench.decode.probe import Looks, Reader
 from exitbench.decode.stack import Calls, Stack, Tokens
 
-__all__ = ["Batch", "Counts", "RowMode", "StateMode", "Train"]
-
-StateMode = Literal["deferred", "copy"]
-RowMode = Literal["regroup", "lockstep"]
+__all__ = ["Batch", "Counts", "Train"]
 
 
 @dataclass(kw_only=True)
@@ -128,7 +126,7 @@ class Batch:
         room: int,
         prober: Looks,
         reader: Reader,
-        state: StateMode,
+        state: Literal["deferred", "copy"],
         row_mode: RowMode,
         most_waiting: int,
         device: torch.device,

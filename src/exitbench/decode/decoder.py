@@ -13,12 +13,13 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from exitbench.config import RowMode, StateMode
 from exitbench.decode.abilities import Abilities
-from exitbench.decode.batch import Batch, RowMode
+from exitbench.decode.batch import Batch
 from exitbench.decode.engine import Decoded
 from exitbench.decode.lossless import LosslessRun
 from exitbench.decode.probe import Prober, Reader, require_usable
@@ -31,9 +32,7 @@ from exitbench.models.load import ProvedModel
 from exitbench.policies.policy import ExitPolicy
 from exitbench.trace.generate import end_token_ids
 
-__all__ = ["ExitDecoder", "Followed", "State"]
-
-State = Literal["deferred", "copy", "lossless"]
+__all__ = ["ExitDecoder", "Followed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,7 @@ class ExitDecoder:
         loaded: ProvedModel,
         policy: ExitPolicy,
         *,
-        state: State = "deferred",
+        state: StateMode = "deferred",
         rows: RowMode = "regroup",
         draft: int = 4,
         most_waiting: int = 8,
@@ -124,7 +123,7 @@ class ExitDecoder:
         Raises:
             DecodeError: a prompt that is empty or too long.
         """
-        self._require_room(prompts, max_new_tokens)
+        self.require_room(prompts, max_new_tokens)
         started = time.perf_counter()
         ends = end_token_ids(self.loaded.model) if ends is None else ends
         answers = []
@@ -163,7 +162,7 @@ class ExitDecoder:
         """
         followed = []
         for prompt, answer in zip(prompts, answers, strict=True):
-            self._require_room([prompt], len(answer))
+            self.require_room([prompt], len(answer))
             looks = self.state != "lossless"
             ids, depths, logprobs, signals = [], [], [], []
             prober = self._prober(1, len(answer))
@@ -213,7 +212,12 @@ class ExitDecoder:
                 device=self.loaded.model.device,
             )
 
-    def _require_room(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    def require_room(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+        """Refuse what cannot be decoded.
+
+        Raises:
+            DecodeError: a prompt that is empty, or too long for the model with its answer.
+        """
         if max_new_tokens < 1:
             raise DecodeError(f"max_new_tokens is {max_new_tokens}, expected at least 1")
         limit = self.loaded.context_length

@@ -1,7 +1,7 @@
 """What an engine is: one call from prompts to answers, with the depth of every token and the time it took.
 
 exitbench's own loop is one engine among others, so that all are timed and judged by the same code. A third-party
-package registers one under the entry point group `exitbench.engines`.
+package registers one under the entry point group `exitbench.engines`; those that come with exitbench are in `engines`.
 
 Non-goals: streaming, sampling. Answers are greedy.
 """
@@ -50,12 +50,20 @@ class Decoded:
 class Engine(Protocol):
     """A way to decode with one model and one setting."""
 
-    name: str
-    """Of the engine."""
-    setting: str
-    """Everything that was chosen, in one short line; "" for none."""
-    baseline: str
-    """Greedy decoding of the same runtime, to which its time is put in relation: "exitbench", "transformers", .."""
+    @property
+    def name(self) -> str:
+        """Of the engine."""
+        ...
+
+    @property
+    def setting(self) -> str:
+        """Everything that was chosen, in one short line; "" for none."""
+        ...
+
+    @property
+    def baseline(self) -> str:
+        """Greedy decoding of the same runtime, to which its time is put in relation: "exitbench", "transformers", .."""
+        ...
 
     def decode(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> Decoded:
         """Greedy answers to a batch of prompts.

@@ -144,7 +144,8 @@ class Prober:
 
     def looks_at(self, depth: int) -> bool:
         """As `Looks` says."""
-        return bool((self._depths == depth).any())
+        where = self._depths if self._planned is None else self._planned
+        return bool((where == depth).any())
 
     def leaves(
         self, depth: int, rows: Sequence[int], hidden_RD: torch.Tensor, previous_RD: torch.Tensor

@@ -22,8 +22,9 @@ from exitbench.progress import SILENT, Progressor
 from exitbench.signals.native import why_not_native
 from exitbench.trace.budget import in_halves
 from exitbench.trace.generate import greedy_answers
+from exitbench.trace.identity import model_identity, workload_identity
 from exitbench.trace.lock import sole_writer
-from exitbench.trace.manifest import Manifest, ModelIdentity, Order, Settings, WorkloadIdentity
+from exitbench.trace.manifest import Manifest, Order, Settings
 from exitbench.trace.precision import Stopping
 from exitbench.trace.prompts import conversation_ids, cut_into_documents, has_chat_template
 from exitbench.trace.record import Recorder, SampleFailedError, Stretch
@@ -241,25 +242,10 @@ def _manifest(
 ) -> Manifest:
     model, source, answers = loaded.model, loaded.source, mode == "answers"
     return Manifest(
-        model=ModelIdentity(
-            source=source.spec,
-            name=source.name,
-            model_type=model.config.model_type,
-            revision=source.revision,
-            weights_sha256=source.weights_sha256,
-            config_sha256=source.config_sha256,
-            quantisation=source.quantisation,
-            licence=source.licence,
-        ),
+        model=model_identity(loaded),
         shape=loaded.shape,
         facts=facts_of(source.hub_id, model.config.model_type, loaded.shape),
-        workload=WorkloadIdentity(
-            name=workload.name,
-            version=workload.version,
-            sha256=workload.sha256,
-            num_samples=len(workload.samples),
-            categories=workload.categories,
-        ),
+        workload=workload_identity(workload),
         settings=Settings(
             recorded="decisions" if options.fast else "signals",
             also=options.also,

@@ -1,0 +1,57 @@
+"""Real early-exit decoding for the terminal: what it took, what it left out, what it changed, in that order."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from exitbench.decode.result import Decoding
+from exitbench.plain import plain
+from exitbench.stats.figure import Figure
+
+__all__ = ["decoding_tables", "decoding_verdict"]
+
+
+def decoding_verdict(result: Decoding) -> str:
+    """Whether it pays, in one sentence that the figures bear."""
+    ratio = result.time_ratio
+    assert ratio.value is not None
+    if ratio.low is None or ratio.high is None:
+        return f"Early exit took {ratio.value:.2f} times as long a token; too few batches to say more."
+    if ratio.high < 1:
+        return f"Early exit is faster here: {ratio.value:.2f} times as long a token as without."
+    if ratio.low > 1:
+        return f"Early exit does not pay here: it takes {ratio.value:.2f} times as long a token as without."
+    return f"Early exit makes no difference in time that can be told here ({ratio.value:.2f} times as long a token)."
+
+
+def decoding_tables(result: Decoding) -> RenderableType:
+    """All figures, with their intervals and counts."""
+    settings = result.settings
+    policy = settings.policy
+    heading = (
+        f"{plain(result.model.name)} on {plain(result.workload.name)}: {policy['policy']}, threshold "
+        f"{policy['threshold']}, state {settings.state}, batch {settings.batch} ({settings.rows}), {settings.dtype} on "
+        f"{settings.device}"
+    )
+    table = Table("", "value", "95 % interval", "tokens", "prompts or batches", box=None, pad_edge=False)
+    for name, figure in (
+        ("time a token, over the full model's", result.time_ratio),
+        ("ms a token, full model", result.full_ms_per_token),
+        ("ms a token, early exit", result.exit_ms_per_token),
+        ("blocks' work behind the exits", result.gross_savings),
+        ("identical tokens", result.identical_tokens),
+        ("identical answers", result.identical_answers),
+        ("first divergence, token (median of the others)", result.first_divergence),
+        ("edit distance, of the longer answer", result.edit_distance),
+        ("perplexity of the full model's answers", result.full_perplexity),
+        ("perplexity of these, under the full model", result.perplexity),
+    ):
+        if figure is not None:
+            table.add_row(name, *_cells(figure))
+    return Group(Text(decoding_verdict(result), style="bold"), Text(heading), table)
+
+
+def _cells(figure: Figure) -> tuple[str, ...]:
+    value = "n/a" if figure.value is None else f"{figure.value:.3f}"
+    interval = "none" if figure.low is None or figure.high is None else f"[{figure.low:.3f}, {figure.high:.3f}]"
+    return value, interval, f"{figure.n_tokens:,}", f"{figure.n_prompts:,}"
