@@ -16,17 +16,15 @@ Shapes: T tokens of an answer, L blocks.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exitbench.config import RowMode, StateMode
 from exitbench.errors import CostError
 
-__all__ = ["LoopCounts", "LoopRules", "Path", "RowMode", "State", "simulate"]
-
-State = Literal["deferred", "copy", "lossless"]
-RowMode = Literal["regroup", "lockstep"]
+__all__ = ["LoopCounts", "LoopRules", "Path", "simulate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +33,10 @@ class LoopRules:
 
     num_blocks: int
     probes: tuple[int, ...]
-    """Depths at which a policy looks, rising."""
+    """Depths at which a policy looks, rising; of one that looks at no token, the depth at which it leaves."""
     reads_out: bool = True
     """Whether what it looks at is a readout of the whole vocabulary, which then is the answer's too."""
-    state: State = "deferred"
+    state: StateMode = "deferred"
     row_mode: RowMode = "regroup"
     most_waiting: int = 8
     draft: int = 4
