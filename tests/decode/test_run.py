@@ -1,6 +1,7 @@
 """Rows of one batch that end at different times, or fail."""
 
 import copy
+from itertools import chain
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def test_end_tokens_are_the_models_own(proved, make_decoder, prompts, monkeypatc
 def poisoned(proved, abilities, make_decoder, prompts):
     """A model to which one token of the first answer is no number, its greedy answers before, and the token's place."""
     answers = make_decoder(FixedDepth()).decode(prompts, max_new_tokens=NUM_NEW, ends=()).answers
-    said_elsewhere = {*sum(prompts, []), *answers[1].ids, *answers[2].ids}
+    said_elsewhere = {*chain(*prompts), *answers[1].ids, *answers[2].ids}
     token = next(token for token in answers[0].ids[:-1] if token not in said_elsewhere)
     model = copy.deepcopy(proved.model)
     healthy = prove("poisoned", model)

@@ -29,7 +29,7 @@ from exitbench.errors import DecodeError
 
 __all__ = ["Verdict", "passes"]
 
-_HARNESS = Path(__file__).with_name("harness.py")
+_INSIDE = Path(__file__).with_name("sandboxed.py")
 _MOST_READ = 4096
 _NOBODY = 65534
 
@@ -68,7 +68,7 @@ def passes(code: str, tests: str, *, timeout_s: float = 10.0) -> Verdict:
         asked.write(json.dumps(orders).encode())
         asked.seek(0)
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_HARNESS)],
+            [sys.executable, "-I", "-S", str(_INSIDE)],
             stdin=asked,
             stdout=said,
             stderr=subprocess.DEVNULL,
