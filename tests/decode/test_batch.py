@@ -74,7 +74,8 @@ def test_a_row_that_ended_leaves_nothing_waiting(drive):
         driven.go()
         driven.batch.drop(0)
         assert driven.go((1,)) == [4]
-    assert driven.passes[-2:] == [(2, (1,), 0, 2), (3, (1,), 0, 2)]
+        assert driven.passes[-2:] == [(2, (1,), 0, 2), (3, (1,), 0, 2)]
+        assert not any(driven.batch._waiting)
 
 
 def test_copied_state_is_written_at_once(drive):

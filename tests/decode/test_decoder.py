@@ -114,6 +114,16 @@ def test_a_tuned_lens_reads_out_every_exit(proved, abilities, prompts):
     assert through.decode(prompts, max_new_tokens=2).answers == plain.decode(prompts, max_new_tokens=2).answers
 
 
+@pytest.mark.parametrize("state", ["deferred", "copy"])
+def test_following_ones_own_answer_changes_nothing(make_decoder, prompts, state):
+    """A prompt or a token whose state is completed otherwise when it is given than when it is chosen."""
+    decoder = make_decoder(TopProbability(threshold=0.2), state=state)
+    answers = decoder.decode(prompts, max_new_tokens=NUM_NEW, ends=()).answers
+    assert len({*answers[0].depths, *answers[1].depths, *answers[2].depths}) > 1
+    followed = decoder.follow(prompts, [answer.ids for answer in answers])
+    assert [(each.ids, each.depths) for each in followed] == [(answer.ids, answer.depths) for answer in answers]
+
+
 def test_following_says_how_probable_the_given_tokens_were(proved, make_decoder, prompts):
     """Log-probabilities of the decoder's own choice, of another position, or in another base."""
     given = [9, 8, 7]

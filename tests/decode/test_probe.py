@@ -10,6 +10,7 @@ import torch
 from exitbench.decode.decoder import ExitDecoder
 from exitbench.decode.probe import Reader, require_usable
 from exitbench.errors import DecodeError, ExitbenchError
+from exitbench.lens import Translators
 from exitbench.models.load import prove
 from exitbench.models.toy import toy_model
 from exitbench.policies import POLICIES, Schedule
@@ -46,14 +47,25 @@ class Foresighted(Curious):
     signals: ClassVar[tuple[str, ...]] = ("top1_prob", "kl_final")
 
 
+def _traced(proved, prompt, answer, lens=None):
+    """Name -> (N, L + 1) signals of a trace of an answer."""
+    recorder = Recorder(proved, lens, fast=False, also=("kl_prev",), memory=2**26, say=pytest.fail)
+    return recorder.rows([Stretch(ids=[*prompt, *answer.ids], first_row=len(prompt) - 1, turn=0)]).signals
+
+
 @pytest.fixture(scope="module")
 def answered(proved, prompts, make_decoder):
-    """A prompt, its greedy answer, and name -> (N, L + 1) signals of a trace of it."""
-    prompt = prompts[0]
-    (answer,) = make_decoder(Curious()).decode([prompt], max_new_tokens=NUM_NEW, ends=()).answers
-    recorder = Recorder(proved, fast=False, also=("kl_prev",), memory=2**26, say=pytest.fail)
-    rows = recorder.rows([Stretch(ids=[*prompt, *answer.ids], first_row=len(prompt) - 1, turn=0)])
-    return prompt, answer, rows.signals
+    """A prompt, its greedy answer, and the signals of a trace of it."""
+    (answer,) = make_decoder(Curious()).decode(prompts[:1], max_new_tokens=NUM_NEW, ends=()).answers
+    return prompts[0], answer, _traced(proved, prompts[0], answer)
+
+
+@pytest.fixture(scope="module")
+def lens():
+    """Another one at every depth."""
+    generator = torch.Generator().manual_seed(0)
+    weights, biases = (0.1 * torch.randn(4, *shape, 32, generator=generator) for shape in ((32,), ()))
+    return Translators(weights=weights, biases=biases, origin=None, name="made up")
 
 
 @pytest.mark.parametrize("schedule", [Schedule(), Schedule(every=2), Schedule(depths=(1, 3))])
@@ -61,10 +73,21 @@ def test_signals_are_those_of_a_trace(answered, make_decoder, schedule):
     """A signal of another token or depth, computed from other logits, or kept from the token before."""
     prompt, answer, traced = answered
     (followed,) = make_decoder(Curious(schedule=schedule)).follow([prompt], [answer.ids])
-    depths = schedule.at(4)
+    _same_signals(followed, traced, schedule)
+
+
+def test_signals_through_a_lens_are_those_of_a_trace(proved, answered, lens, make_decoder):
+    """A lens of another depth, for the block before above all; hidden states compared behind the lens."""
+    prompt, answer, _ = answered
+    (followed,) = make_decoder(Curious(), translators=lens).follow([prompt], [answer.ids])
+    _same_signals(followed, _traced(proved, prompt, answer, lens), Schedule())
+
+
+def _same_signals(followed, traced, schedule):
     for name in Curious.signals:
         seen = np.array([signals[name] for signals in followed.signals])
-        np.testing.assert_allclose(seen, traced[name][:, depths], rtol=1e-5, atol=1e-6, err_msg=name)
+        expected = traced[name][:, schedule.at(4)]
+        np.testing.assert_allclose(seen, expected, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def _ready(name, answered, proved, schedule=None):

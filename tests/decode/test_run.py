@@ -1,11 +1,12 @@
 """Rows of one batch that end at different times, or fail."""
 
 import copy
-from itertools import chain
+import itertools
 
 import pytest
 import torch
 
+from exitbench.decode.batch import Batch
 from exitbench.decode.decoder import ExitDecoder
 from exitbench.models.load import prove
 from exitbench.policies.confidence import TopProbability
@@ -42,11 +43,23 @@ def test_end_tokens_are_the_models_own(proved, make_decoder, prompts, monkeypatc
     assert answer.ids == whole.ids[: whole.ids.index(whole.ids[3]) + 1]
 
 
+def test_rows_that_ended_are_dropped(make_decoder, prompts, monkeypatch):
+    """State of answers that are over, kept for as long as any of the batch goes on."""
+    dropped = []
+    monkeypatch.setattr(Batch, "drop", lambda _, row: dropped.append(row))
+    decoder = make_decoder(FixedDepth())
+    (first,) = decoder.decode(prompts[1:2], max_new_tokens=2, ends=()).answers
+    dropped.clear()
+    decoder.decode(prompts, max_new_tokens=NUM_NEW, ends=first.ids[-1:])
+    assert dropped[0] == 1
+    assert sorted(dropped) == [0, 1, 2]
+
+
 @pytest.fixture(scope="module")
 def poisoned(proved, abilities, make_decoder, prompts):
     """A model to which one token of the first answer is no number, its greedy answers before, and the token's place."""
     answers = make_decoder(FixedDepth()).decode(prompts, max_new_tokens=NUM_NEW, ends=()).answers
-    said_elsewhere = {*chain(*prompts), *answers[1].ids, *answers[2].ids}
+    said_elsewhere = {*itertools.chain(*prompts), *answers[1].ids, *answers[2].ids}
     token = next(token for token in answers[0].ids[:-1] if token not in said_elsewhere)
     model = copy.deepcopy(proved.model)
     healthy = prove("poisoned", model)
