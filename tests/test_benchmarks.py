@@ -153,6 +153,7 @@ def test_replay_speed():
     assert result["steps"]["sweep"]["peak_mib"] < 20_000 * 100 * 8 / 2**20
 
 
+<<<<<<< HEAD
 def test_engines_of_all_runtimes(tmp_path):
     """A runtime that is not installed and takes the others with it; times in relation to another runtime's greedy."""
     toy = str(save_toy(tmp_path))
@@ -178,3 +179,19 @@ def test_engines_of_all_runtimes(tmp_path):
     else:
         assert len(rows["economize"]) == 9
     assert result["greedy_to_transformers"]["exitbench"]["identical_answers"] == 2
+=======
+def test_projected_decoding_has_every_cell(tmp_path):
+    """Predictions that need what was measured; cells that vanish; a target counted over other cells than are shown."""
+    toy = str(save_toy(tmp_path, num_blocks=6))
+    sizes = ("--max-new-tokens", "6", "--repeats", "1")
+    command = [sys.executable, str(BENCHMARKS / "decode_prediction.py"), "--models", toy, *sizes]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    cells = [row for row in result["rows"] if row["policy"] != "never"]
+    assert len(cells) == result["num_cells"] == 8
+    assert result["num_close"] == sum(abs(row["projected ms"] / row["measured ms"] - 1) <= 0.1 for row in cells)
+    for row in result["rows"]:
+        assert row["projected ms"] > 0 < row["measured ms"]
+        assert row["verdict"] in ("slower", "faster", "unclear")
+        assert row["policy"] != "fixed" or row["depth replayed"] == 4
+>>>>>>> projection

@@ -3,7 +3,8 @@
 The real loop decodes random tokens that leave where a script says; clocks stand around its parts, each of which is
 charged with what no part inside it takes, and the device is waited for before every reading. Scripts bring about every
 number of rows and of waiting tokens that is asked for. Rounds repeat all of it, so that a caller can put other work
-between them and drift meets both alike.
+between them and drift meets both alike. A part's time is the median over rounds of its mean in each: times are there to
+be added up, and of parts that now and then take longer only the means add up to the mean of the whole.
 
 Three kinds of probe are timed: "readout" (probability of the top token), "hidden" (cosine to the block before) and
 "static" (a policy that looks at no token). Other signals of the same kind are taken for as dear: reading out is what
@@ -230,6 +231,8 @@ class LoopTimer:
         self._reader.clock = self._clock
         found = abilities or find_abilities(loaded, self._stack)
         self._abilities = _Abilities(**vars(found))
+        self._means: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
+        """Of each part and size, one a round."""
         self._num_rounds = 0
         steps = 2 * sum(tokens)
         self._context, self._width = context, max(context - steps // 2, 1)
@@ -250,11 +253,14 @@ class LoopTimer:
                 self._divided(rows)
             if self._abilities.rolls_back:
                 self._drafted()
+        for key, seconds in self._clock.times.items():
+            self._means[key].append(float(np.mean(seconds)))
+        self._clock.times.clear()
         self._num_rounds += 1
 
     def forget(self) -> None:
         """Drop what was measured so far: it was the warm-up."""
-        self._clock.times.clear()
+        self._means.clear()
         self._num_rounds = 0
 
     def times(self) -> DecoderTimes:
@@ -281,8 +287,8 @@ class LoopTimer:
 
     def _part(self, *name: Any) -> TimedPart:
         """All sizes of one part."""
-        sizes = sorted(key[-1] for key in self._clock.times if key[:-1] == name)
-        values = [self._clock.times[*name, size] for size in sizes]
+        sizes = sorted(key[-1] for key in self._means if key[:-1] == name)
+        values = [self._means[*name, size] for size in sizes]
         q10, median, q90 = (tuple(float(np.quantile(v, share)) for v in values) for share in (0.1, 0.5, 0.9))
         return TimedPart(rows=tuple(sizes), median_s=median, q10_s=q10, q90_s=q90)
 
@@ -344,7 +350,7 @@ class LoopTimer:
         together = tuple(range(rows))
         self._clock.is_on = True
         for tokens in self._tokens:  # asked for earlier tokens, for those of the next step are not known yet
-            run.batch.calls(together, slot - tokens, slot)
+            run.batch.calls(together, slot - tokens - 1, slot - 1)
         self._clock.is_on = False
 
     def _copied(self, rows: int) -> None:
