@@ -153,7 +153,6 @@ def test_replay_speed():
     assert result["steps"]["sweep"]["peak_mib"] < 20_000 * 100 * 8 / 2**20
 
 
-<<<<<<< HEAD
 def test_engines_of_all_runtimes(tmp_path):
     """A runtime that is not installed and takes the others with it; times in relation to another runtime's greedy."""
     toy = str(save_toy(tmp_path))
@@ -179,7 +178,8 @@ def test_engines_of_all_runtimes(tmp_path):
     else:
         assert len(rows["economize"]) == 9
     assert result["greedy_to_transformers"]["exitbench"]["identical_answers"] == 2
-=======
+
+
 def test_projected_decoding_has_every_cell(tmp_path):
     """Predictions that need what was measured; cells that vanish; a target counted over other cells than are shown."""
     toy = str(save_toy(tmp_path, num_blocks=6))
@@ -194,4 +194,3 @@ def test_projected_decoding_has_every_cell(tmp_path):
         assert row["projected ms"] > 0 < row["measured ms"]
         assert row["verdict"] in ("slower", "faster", "unclear")
         assert row["policy"] != "fixed" or row["depth replayed"] == 4
->>>>>>> projection
