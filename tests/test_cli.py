@@ -51,7 +51,7 @@ OPTIONS = {
         *("--workload", "--policy", "--threshold", "--probes", "--state", "--rows", "--batch", "--draft"),
         *("--most-waiting", "--limit", "--max-new-tokens", "--chat-template", "--no-chat-template", "--readout"),
         *("--dtype", "--device", "--max-memory", "--attention", "--revision", "--trust-remote-code", "--out"),
-        *("--json", "--quiet"),
+        *("--run-code", "--json", "--quiet"),
     },
     "report": {"--out", "--skip-corrupt", "--seed"},
     "check": {
@@ -62,6 +62,12 @@ OPTIONS = {
         *("--context", "--batches", "--repeats", "--dtype", "--device", "--max-memory", "--attention", "--revision"),
         *("--trust-remote-code", "--out", "--json", "--quiet"),
     },
+    "maxskip": {
+        *("--tasks", "--include-path", "--depths", "--state", "--metric", "--limit", "--num-fewshot", "--batch"),
+        *("--chat-template", "--no-chat-template", "--seed", "--dtype", "--device", "--max-memory", "--attention"),
+        *("--revision", "--trust-remote-code", "--json", "--quiet"),
+    },
+    "lm-eval": set(),
     "list": {"--json"},
 }
 
@@ -256,7 +262,7 @@ def test_interrupted_run_resumes_to_the_same_score(place, tmp_path):
     with patch.object(Recorder, "rows", interrupted):
         outcome = exitbench(*run_arguments(place), "--out", tmp_path / "out")
     assert (outcome.code, outcome.out) == (130, "")
-    assert outcome.err == "interrupted; a run, trace or lens resumes with the same command\n"
+    assert outcome.err == "interrupted; a run, trace, lens or decode resumes with the same command\n"
     unfinished = exitbench("score", tmp_path / "out")
     assert_refused(unfinished, f"{NUM_PROMPTS - 4} of {NUM_PROMPTS} samples are missing", "resumes")
     assert exitbench(*run_arguments(place), "--out", tmp_path / "out").code == 0
