@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from exitbench.env import environment_report
@@ -55,7 +56,7 @@ def print_result(title: str, rows: Sequence[dict[str, Any]], result: dict[str, A
     """Print `rows` as a table, then `result` with the environment as one line of JSON."""
     table = Table(*rows[0].keys(), title=title)
     for row in rows:
-        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else escape(str(value)) for value in row.values()))
     console = Console()
     Console(width=max(console.width, _TABLE_WIDTH)).print(table)
     sys.stdout.write(json.dumps({"benchmark": title, **result, "environment": environment_report()}) + "\n")

@@ -153,6 +153,33 @@ def test_replay_speed():
     assert result["steps"]["sweep"]["peak_mib"] < 20_000 * 100 * 8 / 2**20
 
 
+def test_engines_of_all_runtimes(tmp_path):
+    """A runtime that is not installed and takes the others with it; times in relation to another runtime's greedy."""
+    toy = str(save_toy(tmp_path))
+    sizes = ("--prompts", "2", "--max-new-tokens", "6", "--repeats", "1")
+    command = [sys.executable, str(BENCHMARKS / "engines.py"), "--model", toy, *sizes]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["n_prompts"], result["repeats"]) == (2, 1)
+    rows = {name: [row for row in result["rows"] if row["engine"] == name] for name in ("exitbench", "economize")}
+    drafts = [row for row in result["rows"] if row["engine"] == "transformers-early-exit"]
+    assert [row["setting"] for row in drafts] == ["depth 1", "depth 2", "depth 3"]
+    for row in (*drafts, *rows["exitbench"]):
+        assert row["reason"] is None
+        assert row["timing"]["ratio"]["median"] > 0
+        assert 0 <= row["identical_tokens"] <= 1
+        assert (row["first_divergence_mean"] is None) == (row["identical_answers"] == 2)
+    assert all(row["identical_tokens"] == 1 for row in (*drafts, rows["exitbench"][0]))
+    assert rows["exitbench"][0]["timing"]["ratio"] == {"median": 1, "q10": 1, "q90": 1, "n": 1}
+    if find_spec("economize") is None:
+        (row,) = rows["economize"]
+        assert "exitbench[economize]" in row["reason"]
+        assert "exitbench[economize]" in done.stdout
+    else:
+        assert len(rows["economize"]) == 9
+    assert result["greedy_to_transformers"]["exitbench"]["identical_answers"] == 2
+
+
 def test_projected_decoding_has_every_cell(tmp_path):
     """Predictions that need what was measured; cells that vanish; a target counted over other cells than are shown."""
     toy = str(save_toy(tmp_path, num_blocks=6))

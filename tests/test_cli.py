@@ -51,7 +51,7 @@ OPTIONS = {
         *("--workload", "--policy", "--threshold", "--probes", "--state", "--rows", "--batch", "--draft"),
         *("--most-waiting", "--limit", "--max-new-tokens", "--chat-template", "--no-chat-template", "--readout"),
         *("--dtype", "--device", "--max-memory", "--attention", "--revision", "--trust-remote-code", "--out"),
-        *("--json", "--quiet"),
+        *("--run-code", "--json", "--quiet"),
     },
     "report": {"--out", "--skip-corrupt", "--seed"},
     "check": {
@@ -62,6 +62,12 @@ OPTIONS = {
         *("--context", "--batches", "--repeats", "--dtype", "--device", "--max-memory", "--attention", "--revision"),
         *("--trust-remote-code", "--out", "--json", "--quiet"),
     },
+    "maxskip": {
+        *("--tasks", "--include-path", "--depths", "--state", "--metric", "--limit", "--num-fewshot", "--batch"),
+        *("--chat-template", "--no-chat-template", "--seed", "--dtype", "--device", "--max-memory", "--attention"),
+        *("--revision", "--trust-remote-code", "--json", "--quiet"),
+    },
+    "lm-eval": set(),
     "list": {"--json"},
 }
 
@@ -256,7 +262,7 @@ def test_interrupted_run_resumes_to_the_same_score(place, tmp_path):
     with patch.object(Recorder, "rows", interrupted):
         outcome = exitbench(*run_arguments(place), "--out", tmp_path / "out")
     assert (outcome.code, outcome.out) == (130, "")
-    assert outcome.err == "interrupted; a run, trace or lens resumes with the same command\n"
+    assert outcome.err == "interrupted; a run, trace, lens or decode resumes with the same command\n"
     unfinished = exitbench("score", tmp_path / "out")
     assert_refused(unfinished, f"{NUM_PROMPTS - 4} of {NUM_PROMPTS} samples are missing", "resumes")
     assert exitbench(*run_arguments(place), "--out", tmp_path / "out").code == 0
@@ -594,9 +600,10 @@ def test_check_all_prints_the_matrix(monkeypatch):
     passed, failed = json.loads(outcome.out)
     assert (outcome.code, outcome.err) == (0, "")
     assert (passed["model_type"], passed["passed"], passed["reason"]) == ("llama", True, None)
-    assert (failed["model_type"], failed["passed"]) == ("xlnet", False)
+    assert (passed["decode"], passed["lossless"], passed["decode_reason"]) == (True, True, None)
+    assert (failed["model_type"], failed["passed"], failed["decode"]) == ("xlnet", False, None)
     assert "sees tokens to its right" in failed["reason"]
-    assert "1 of 2 types pass" in exitbench("check", "--all", "--quiet").out
+    assert "1 of 2 types pass, 1 can be decoded" in exitbench("check", "--all", "--quiet").out
     monkeypatch.setattr("exitbench.matrix.UNSUPPORTED", {})
     assert exitbench("check", "--all", "--quiet").code == 1
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from lm_eval._cli import HarnessCLI
 
 from exitbench.cli import app
 from exitbench.score.scorecard import ScoreCard
@@ -98,9 +99,11 @@ def test_relative_links_lead_somewhere(document):
 
 def options_by_command():
     commands = typer.main.get_command(app).commands
-    return {
+    harness = HarnessCLI()._subparsers.choices["run"]._option_string_actions  # what 'exitbench lm-eval' passes on to
+    return {"lm-eval": set(harness)} | {
         name: {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
         for name, command in commands.items()
+        if name != "lm-eval"
     }
 
 

@@ -146,6 +146,8 @@ class DecodeOptions:
     """Put prompts into the model's chat template where it has one."""
     readout: str = "logit"
     """How hidden states below depth L are read out: "logit", or "tuned:" and the file of a lens."""
+    run_code: bool = False
+    """Run Python code of answers where references are tests. It is kept apart against accidents, not against malice."""
 
     def __post_init__(self) -> None:
         for name in ("draft", "most_waiting", "batch", "limit", "max_new_tokens"):

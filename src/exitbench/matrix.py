@@ -2,7 +2,8 @@
 
 A type passes if its instance, saved and loaded like any checkpoint, is seen right (`models.validate`), has its
 parameters and the cost of every block counted, and can be traced and scored. Each of the others has the reason in its
-row, and what that reason comes down to.
+row, and what that reason comes down to. Whether a type that passes can be decoded with early exit, and how, is what
+`decode.trial` finds.
 
 The FLOPs reckoned for a decoded token are held against those that torch's own counter sees, on another code path
 (eager attention, experts one by one) and at another context length than they were found at.
@@ -20,7 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from exitbench.api import trace
 from exitbench.config import TraceOptions
-from exitbench.errors import ExitbenchError
+from exitbench.decode.abilities import Abilities
+from exitbench.decode.stack import Stack
+from exitbench.decode.trial import find_abilities
+from exitbench.errors import DecodeError, ExitbenchError
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.discover import probe_ids
 from exitbench.models.load import LoadedModel, load
@@ -33,7 +37,7 @@ from exitbench.progress import SILENT, Progressor
 from exitbench.score import score
 from exitbench.workloads import Sample, Workload
 
-__all__ = ["CONTEXT", "UNSUPPORTED", "MatrixRow", "check_all", "check_type"]
+__all__ = ["CONTEXT", "NOT_DECODED", "UNSUPPORTED", "MatrixRow", "check_all", "check_type"]
 
 Cause = Literal["not causal", "images or audio", "no stack of blocks", "transformers"]
 
@@ -72,6 +76,21 @@ UNSUPPORTED: dict[str, tuple[Cause, str]] = {
     "xmod": ("transformers", _POSITIONS),
 }
 """Why the types that do not pass do not, for each of them; a test holds it against what happens."""
+
+_NO_CACHE = "its forward takes no cache"
+_OWN_CACHE = "insists on a cache class of its own"
+_OTHERS = "its blocks take what other blocks computed for the same tokens: "
+
+NOT_DECODED: dict[str, str] = {
+    "gemma3n_text": _OTHERS + "keys and values",
+    "hy_v4": _OTHERS + "the positions that an indexer chose",
+    "minimax": _OWN_CACHE,
+    "openai-gpt": _NO_CACHE,
+    "rwkv": _NO_CACHE + ", its state is in a list of its own",
+    "xlstm": _OWN_CACHE,
+    "zaya": _OTHERS + "the router's state",
+}
+"""Why the types that pass and cannot be decoded with early exit cannot; a test holds it against what happens."""
 
 _PROMPTS = Workload(
     name="three words",
@@ -112,6 +131,16 @@ class MatrixRow:
     """Operations that torch's counter does not see and exitbench reckons with."""
     completion_unknown: str | None = None
     """Why it was not observed what its skipped blocks would still have to compute; None where it was."""
+    decode: bool | None = None
+    """Whether it can be decoded with early exit; None where it did not pass."""
+    lossless: bool | None = None
+    """Whether drafts can be checked and taken back; None where it did not pass."""
+    decode_reason: str | None = None
+    """Why not, of whichever is not possible, as it showed itself; None where both are."""
+    decode_cause: str | None = None
+    """What it comes down to that it cannot be decoded; None where it can, and where that is not known."""
+    decode_limits: tuple[str, ...] = ()
+    """What costs time when it is decoded."""
 
 
 def check_all(*, progress: Progressor = SILENT) -> list[MatrixRow]:
@@ -159,7 +188,41 @@ def _checked(model_type: str, folder: Path) -> MatrixRow:
         counter_flops_ratio=None if misses else _flops_ratio(loaded),
         counter_misses=misses,
         completion_unknown=next((block.completion_reason for block in shape.blocks if block.completion_reason), None),
+        **_decoding(model_type, loaded),
     )
+
+
+def _decoding(model_type: str, loaded: LoadedModel) -> dict[str, Any]:
+    """Those columns that say whether and how a model is decoded."""
+    try:
+        found = find_abilities(loaded, Stack(loaded.adapter))
+    except DecodeError as error:
+        reason = {"decode_reason": _clause(loaded, str(error)), "decode_cause": NOT_DECODED.get(model_type)}
+        return {"decode": False, "lossless": False, **reason}
+    return {
+        "decode": True,
+        "lossless": found.rolls_back,
+        "decode_reason": None if found.rolls_back else "its blocks cannot be put back to an earlier state",
+        "decode_limits": tuple(_limits(found)),
+    }
+
+
+def _clause(loaded: LoadedModel, message: str) -> str:
+    """The refusal of a decoder in one clause, without what all refusals say."""
+    name = type(loaded.model).__name__
+    clause = message.removeprefix(f"{name} cannot be decoded with early exit: ").removeprefix(f"{name} ")
+    return clause.partition(", and cannot be decoded")[0]
+
+
+def _limits(found: Abilities) -> Iterator[str]:
+    if not all(found.chunks):
+        which = "some blocks" if any(found.chunks) else "all blocks"
+        yield f"{which} take waiting tokens one by one"
+    if not found.separates_rows:
+        yield "prompts are decoded one by one"
+    if any(how.num_writes is None for how in found.writes):
+        which = "all" if all(how.num_writes is None for how in found.writes) else "some"
+        yield f"{which} blocks run whole for their state alone"
 
 
 @contextmanager

@@ -156,6 +156,10 @@ class DecodeGroup:
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 64
     chat_template: Annotated[bool, typer.Option(help="Use the model's chat template where it has one.")] = True
     readout: Annotated[str, typer.Option(help="logit, or tuned:FILE with a lens of 'exitbench lens'.")] = "logit"
+    run_code: Annotated[
+        bool,
+        typer.Option("--run-code", help="Run answers' Python code if references are tests; no guard against malice."),
+    ] = False
 
     def options(self) -> DecodeOptions:
         """The same as checked options."""

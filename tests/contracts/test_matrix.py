@@ -1,7 +1,7 @@
-"""Every causal model type of transformers, put through load, trace and score; and the page that says so.
+"""Every causal model type of transformers, put through load, trace, score and a decoder's trial; and the page of that.
 
 A type that stops passing after an upgrade fails here; so does one that begins to pass, and one that is new: make the
-page anew, and say in `UNSUPPORTED` why what does not pass does not.
+page anew, and say in `UNSUPPORTED` why what does not pass does not, in `NOT_DECODED` why what passes is not decoded.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exitbench.matrix import UNSUPPORTED, check_type
+from exitbench.matrix import NOT_DECODED, UNSUPPORTED, check_type
 from exitbench.models.tiny import causal_model_types
 from exitbench.report.coverage import coverage_row
 
@@ -35,6 +35,10 @@ PROMISED = dict.fromkeys(DENSE, "dense") | dict.fromkeys(MOE, "moe") | dict.from
 PROMISED |= dict.fromkeys(HYBRID, "hybrid")
 # What skipped blocks would still have to compute cannot be observed where no state is kept.
 WITHOUT_CACHE = ("openai-gpt",)
+# Keeps its state in its modules, where a decoder cannot put it back.
+NOT_LOSSLESS = ("recurrent_gemma",)
+# Promised, but not to be decoded.
+NOT_TO_BE_DECODED = {"minimax", "rwkv", "xlstm"}
 # Differs by more than rounding: part of what a compressed block attends to is left out.
 APPROXIMATE = {"deepseek_v4": 0.01}
 
@@ -55,6 +59,10 @@ def test_row(row):
         assert (row.counter_flops_ratio is None) is bool(row.counter_misses)
         if row.counter_flops_ratio is not None:
             assert row.counter_flops_ratio == pytest.approx(1, abs=APPROXIMATE.get(row.model_type, 1e-3))
+        assert row.decode is (row.model_type not in NOT_DECODED), row.decode_reason
+        assert row.lossless is (row.decode and row.model_type not in NOT_LOSSLESS)
+        assert (row.decode_reason is None) is row.lossless
+        assert row.decode_cause == NOT_DECODED.get(row.model_type)
         assert coverage_row(asdict(row)) in PAGE
     else:
         assert row.reason
@@ -65,6 +73,7 @@ def test_row(row):
 def test_promised_types_pass():
     """A family that the project promises among those it gave up."""
     assert PROMISED.keys() <= set(causal_model_types()) - set(UNSUPPORTED)
+    assert PROMISED.keys() & NOT_DECODED.keys() == NOT_TO_BE_DECODED
 
 
 def test_page_lists_every_type_once():

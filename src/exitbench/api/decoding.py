@@ -38,4 +38,4 @@ def decode(
     prompts = load_workload(workload) if isinstance(workload, str) else workload
     options = options or DecodeOptions()
     decode_workload(loaded, prompts, policy, Path(out), options=options, command=command, progress=progress)
-    return summarise(Path(out))
+    return summarise(Path(out), run_code=options.run_code)

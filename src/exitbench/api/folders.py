@@ -27,7 +27,7 @@ def default_decode_folder(model: LoadedModel, workload: Workload, policy: ExitPo
     """`exitbench-out/decode-MODEL-WORKLOAD-POLICY` below the working directory, with what differs from the defaults."""
     threshold = "never" if policy.threshold is None else f"{policy.threshold:g}"
     names = ["decode", model.source.name, workload.name, policy.name, threshold, policy.schedule.text]
-    return OUT / "-".join(map(_file_name, [*names, *_changed(options)]))
+    return OUT / "-".join(map(_file_name, [*names, *_changed(options, beside=("run_code",))]))
 
 
 def _changed(options: TraceOptions | DecodeOptions, *, beside: tuple[str, ...] = ()) -> list[str]:

@@ -200,8 +200,9 @@ def _check_all(progress: Progressor, *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        shown = ("model_type", "passed", "kind", "blocks", "cause", "reason")
+        shown = ("model_type", "passed", "kind", "blocks", "decode", "lossless", "decode_reason", "cause", "reason")
         STDOUT.print(table_of([{name: row[name] for name in shown} for row in rows]))
-        STDOUT.print(f"{sum(row['passed'] for row in rows)} of {len(rows)} types pass")
+        decoded = sum(bool(row["decode"]) for row in rows)
+        STDOUT.print(f"{sum(row['passed'] for row in rows)} of {len(rows)} types pass, {decoded} can be decoded")
     if not all(row["passed"] or row["cause"] for row in rows):
         raise typer.Exit(1)

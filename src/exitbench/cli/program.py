@@ -10,6 +10,7 @@ from exitbench.cli.decoding import decode
 from exitbench.cli.measuring import check, lens, profile, run, trace
 from exitbench.cli.printing import STDERR, STDOUT, complain
 from exitbench.cli.reading import list_parts, replay, report, score
+from exitbench.cli.tasks import PASS_ON, lm_eval, maxskip
 from exitbench.errors import ExitbenchError
 
 __all__ = ["app", "main"]
@@ -19,8 +20,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (run, trace, lens, score, replay, decode, report, profile, check):
+for _command in (run, trace, lens, score, replay, decode, maxskip, report, profile, check):
     app.command()(_command)
+app.command(name="lm-eval", context_settings=PASS_ON)(lm_eval)
 app.command(name="list")(list_parts)
 
 # The base of all that the parser says of a command line; typer gives a name only to this one of its kinds.

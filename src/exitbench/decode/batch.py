@@ -58,17 +58,15 @@ class Counts:
     """Drafts that were kept."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Train:
-    """Consecutive tokens of some rows at one depth."""
+    """Consecutive tokens of some rows at one depth; moves on in place, since that is done at every block."""
 
     rows: tuple[int, ...]
     start: int
     """Slot of the first token."""
     hidden: torch.Tensor
     """(R, T, D)"""
-    before: torch.Tensor
-    """(R, D) of the newest token, one block earlier."""
     left: NDArray[np.bool_]
     """(R,) whether the newest token has left already."""
 
@@ -86,7 +84,6 @@ class Train:
             self,
             rows=tuple(row for row, kept in zip(self.rows, keep, strict=True) if kept),
             hidden=self.hidden[index],
-            before=self.before[index],
             left=self.left[keep],
         )
 
@@ -186,7 +183,6 @@ class Batch:
                 rows=rows,
                 start=start,
                 hidden=embedded,
-                before=embedded[:, -1],
                 left=np.zeros(len(rows), dtype=np.bool_),
             )
             self._send(train, 0, looks=looks, finish=finish)
@@ -219,18 +215,16 @@ class Batch:
         num_tokens = train.hidden.shape[1]
         self.counts.block_tokens += num_tokens * len(train.rows)
         if num_tokens == 1 or train.start == 0 or self._abilities.chunks[block]:
-            self.counts.block_calls += 1
-            return self._stack.block(block, self.calls(train.rows, train.start, train.stop), train.hidden)
-        self.counts.block_calls += num_tokens
-        parts = [
-            self._stack.block(
-                block,
-                self.calls(train.rows, train.start + i, train.start + i + 1),
-                train.hidden[:, i : i + 1],
-            )
-            for i in range(num_tokens)
-        ]
+            return self._run(block, train.rows, train.start, train.hidden)
+        parts = [self._run(block, train.rows, train.start + i, train.hidden[:, i : i + 1]) for i in range(num_tokens)]
         return torch.cat(parts, dim=1)
+
+    def _run(self, block: int, rows: tuple[int, ...], start: int, hidden_RTD: torch.Tensor) -> torch.Tensor:
+        """(R, T, D) after one call of a block."""
+        self.counts.block_calls += 1
+        calls = self.calls(rows, start, start + hidden_RTD.shape[1])
+        self.cache.slots = start  # some blocks ask where they are themselves
+        return self._stack.block(block, calls, hidden_RTD)
 
     def pass_again(self, block: int, train: Train, stop: int) -> None:
         """Give a block that was put back the first tokens of a train again, for its state alone."""
@@ -250,9 +244,9 @@ class Batch:
             if self._state == "copy" and not finish and train.left.any():  # in lockstep: they are along for their state
                 left = torch.from_numpy(train.left).to(hidden.device)
                 hidden = torch.where(left[:, None, None], train.hidden, hidden)
-            train = replace(train, before=train.hidden[:, -1], hidden=hidden)
+            previous, train.hidden = train.hidden, hidden
             if looks and block + 1 < self._stack.num_blocks and self.prober.looks_at(block + 1):
-                going = self._looked_at(train, block + 1, finish=finish)
+                going = self._looked_at(train, block + 1, previous, finish=finish)
                 if going is None:
                     return
                 train = going
@@ -264,13 +258,13 @@ class Batch:
                     self.checked[row], raw = self._reader.logits(self._stack.num_blocks, train.hidden[place])
                     self._outcome.raw[row] = raw[-1]
 
-    def _looked_at(self, train: Train, depth: int, *, finish: bool) -> Train | None:
-        """Let the policy look; the train that goes on, None if all of it has left."""
+    def _looked_at(self, train: Train, depth: int, previous: torch.Tensor, *, finish: bool) -> Train | None:
+        """Let the policy look, also at the hidden states one block earlier; the train that goes on, if any does."""
         places = np.flatnonzero(~train.left)
         if len(places) == 0:
             return train
         rows = [train.rows[place] for place in places]
-        hidden, before = train.hidden[:, -1], train.before
+        hidden, before = train.hidden[:, -1], previous[:, -1]
         if len(places) < len(train.rows):
             index = torch.from_numpy(places).to(hidden.device)
             hidden, before = hidden[index], before[index]
@@ -341,7 +335,7 @@ class Batch:
             together = torch.cat([self._waiting[depth].pop(row)[1] for row in like])
             self._outcome = _Outcome()
             left = np.ones(len(like), dtype=np.bool_)
-            train = Train(rows=tuple(like), start=start, hidden=together, before=together[:, -1], left=left)
+            train = Train(rows=tuple(like), start=start, hidden=together, left=left)
             self._send(train, depth, looks=False, finish=True)
             self.counts.flushes += 1
             full = [row for row in full if row not in like]

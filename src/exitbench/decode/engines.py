@@ -6,9 +6,11 @@ from typing import Any
 from exitbench.decode.decoder import ExitDecoder
 from exitbench.decode.engine import ENGINES, Engine
 from exitbench.decode.generation import Greedy, SelfSpeculation
+from exitbench.decode.in_economize import Economize
 from exitbench.errors import DecodeError
 from exitbench.models.load import LoadedModel
 from exitbench.policies.named import policy_to_decode
+from exitbench.policies.static import FixedDepth
 
 __all__ = ["ENGINES"]
 
@@ -17,10 +19,16 @@ _LOOP = ("state", "rows", "draft", "most_waiting")
 
 
 def _exitbench(loaded: LoadedModel, settings: Mapping[str, Any]) -> Engine:
-    """Our own loop: a policy by name or file, with its threshold and probes; state, rows, draft, most_waiting."""
-    _require_known(settings, ("policy", *_POLICY, *_LOOP), needed="policy")
+    """Our own loop: a policy by name or file, with its threshold and probes; state, rows, draft, most_waiting.
+
+    Without a policy no token leaves early: the baseline of all others.
+    """
     chosen = {name: settings[name] for name in _POLICY if name in settings}
-    policy = policy_to_decode(settings["policy"], num_blocks=loaded.adapter.num_blocks, **chosen)
+    _require_known(settings, ("policy", *_POLICY, *_LOOP), needed="policy" if chosen else None)
+    if "policy" in settings:
+        policy = policy_to_decode(settings["policy"], num_blocks=loaded.adapter.num_blocks, **chosen)
+    else:
+        policy = FixedDepth()
     return ExitDecoder(loaded, policy, **{name: settings[name] for name in _LOOP if name in settings})
 
 
@@ -36,6 +44,11 @@ def _speculating(loaded: LoadedModel, settings: Mapping[str, Any]) -> Engine:
     return SelfSpeculation(loaded, depth=settings["depth"])
 
 
+def _economize(loaded: LoadedModel, settings: Mapping[str, Any]) -> Engine:
+    """The economize library: a technique, and what it needs."""
+    return Economize(loaded, **settings)
+
+
 def _require_known(settings: Mapping[str, Any], known: Sequence[str], *, needed: str | None = None) -> None:
     unknown = sorted(set(settings) - set(known))
     if unknown:
@@ -45,5 +58,6 @@ def _require_known(settings: Mapping[str, Any], known: Sequence[str], *, needed:
 
 
 ENGINES.add("exitbench", _exitbench)
+ENGINES.add("economize", _economize)
 ENGINES.add("transformers", _greedy)
 ENGINES.add("transformers-early-exit", _speculating)

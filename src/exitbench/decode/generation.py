@@ -4,7 +4,8 @@ Shapes: B prompts.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -113,14 +114,20 @@ class SelfSpeculation(Greedy):
         return f"depth {self._depth}"
 
     def decode(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> Decoded:
-        """Greedy answers, one prompt after the other."""
+        """Greedy answers, one prompt after the other.
+
+        Raises:
+            DecodeError: transformers cannot do it with this model; says why.
+        """
         parts = []
         for prompt in prompts:
             try:
-                parts.append(super().decode([prompt], max_new_tokens=max_new_tokens))
+                with _config_put_back(self._loaded.model):
+                    parts.append(super().decode([prompt], max_new_tokens=max_new_tokens))
             except LOAD_ERRORS as error:
                 raise DecodeError(
-                    f"assistant_early_exit does not run with {self._loaded.name}: {one_line(error)}"
+                    f"assistant_early_exit does not run with {self._loaded.name}, whose code may not take its number "
+                    f"of blocks from the config: {one_line(error)}"
                 ) from error
         prefills = [part.prefill_s for part in parts]
         return Decoded(
@@ -129,3 +136,14 @@ class SelfSpeculation(Greedy):
             total_s=sum(part.total_s for part in parts),
             counts={},
         )
+
+
+@contextmanager
+def _config_put_back(model: Any) -> Iterator[None]:
+    """Drafting sets the number of blocks in the model's config, and an error leaves it there."""
+    config = getattr(model, model.base_model_prefix).config
+    num_blocks = config.num_hidden_layers
+    try:
+        yield
+    finally:
+        config.num_hidden_layers = num_blocks

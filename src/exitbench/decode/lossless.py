@@ -15,6 +15,7 @@ Non-goals: batches (a round has its own length in every row), sampling.
 Shapes: n tokens of a round, V vocabulary.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from exitbench.decode.batch import Train
@@ -77,7 +78,7 @@ class LosslessRun(Run):
 
     def _note(self, block: int, train: Train) -> None:
         if not self.batch.states.is_croppable(block):
-            self._passes[block].append((train, self.batch.states.mark(block)))
+            self._passes[block].append((replace(train), self.batch.states.mark(block)))
 
     def _put_back(self, slot: int) -> None:
         """Let no block have seen the slots from this one on."""

@@ -135,17 +135,18 @@ class Prober:
         }
         self._positions = np.zeros(num_rows, dtype=np.int64)
         self._planned: NDArray[np.int64] | None = None
+        self._looked_at = frozenset(self._depths.tolist())
 
     def start(self, rows: Sequence[int], positions: Sequence[int]) -> None:
         """As `Looks` says."""
         self._positions[list(rows)] = positions
         if not self._signals:
             self._planned = self._policy.exits(self._seen_by(len(self._depths)))
+            self._looked_at = frozenset(self._planned.tolist())
 
     def looks_at(self, depth: int) -> bool:
         """As `Looks` says."""
-        where = self._depths if self._planned is None else self._planned
-        return bool((where == depth).any())
+        return depth in self._looked_at
 
     def leaves(
         self, depth: int, rows: Sequence[int], hidden_RD: torch.Tensor, previous_RD: torch.Tensor

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from exitbench.decode.quality import changes
 from exitbench.decode.record import Batch, Manifest, Settings, Turn
 from exitbench.decode.store import read_batches, read_manifest
+from exitbench.decode.tasks import TaskFigures, task_figures
 from exitbench.errors import DecodeError
 from exitbench.stats.bootstrap import Bootstrap, Estimate, Floats, draw_weights, ratio, strata
 from exitbench.stats.figure import Figure
@@ -70,6 +71,8 @@ class Decoding(Reasoned):
     """Of the full model's answers under itself, a token."""
     perplexity: Figure | None
     """Of the answers with early exit under the full model, a token."""
+    tasks: list[TaskFigures]
+    """How good the answers are, where there are references."""
     blocks_run: float
     """Passes of tokens through blocks, prompts included, over those without early exit."""
     accepted: float | None
@@ -82,11 +85,15 @@ class Decoding(Reasoned):
         return self.model_dump(mode="json")
 
 
-def summarise(folder: Path) -> Decoding:
+def summarise(folder: Path, *, run_code: bool = False) -> Decoding:
     """Read a folder of decoded answers.
 
+    Args:
+        folder: that they were decoded into.
+        run_code: run the answers' Python code where references are tests (see `sandbox` for what that risks).
+
     Raises:
-        DecodeError: it holds none.
+        DecodeError: it holds none, or a package that a reference needs is missing.
     """
     manifest = read_manifest(folder)
     batches = list(read_batches(folder))
@@ -111,6 +118,7 @@ def summarise(folder: Path) -> Decoding:
         "n_prompts": len({turn.sample_id for turn in turns}),
         "failures": [Failure(sample_id=turn.sample_id, failure=turn.failure) for turn in turns if turn.failure],
         "gross_savings": by_prompt.savings(manifest).figure(),
+        "tasks": by_prompt.tasks(run_code=run_code),
         "blocks_run": counts["block_tokens"] / full_counts["block_tokens"],
         **_times(batches),
     }
@@ -142,6 +150,10 @@ class _ByPrompt:
         """How far the answers are from the full model's."""
         answers = [(self._place[turn.sample_id], turn.full_ids, turn.ids) for turn in self._turns]
         return changes(answers, self._bootstrap, len(self._place))
+
+    def tasks(self, *, run_code: bool) -> list[TaskFigures]:
+        """How good the answers of both are."""
+        return task_figures(self._turns, self._place, self._bootstrap, run_code=run_code)
 
     def perplexities(self) -> dict[str, Figure | str | None]:
         """Of the answers of both, under the full model."""

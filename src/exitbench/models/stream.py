@@ -43,14 +43,23 @@ class Layout:
         """D."""
         return prod(self.before) * prod(self.after)
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether blocks see (B, T, D), as most do."""
+        return not self.before and len(self.after) == 1
+
     def to_rows(self, hidden: torch.Tensor) -> torch.Tensor:
         """(B, T, D) from a hidden state as blocks see it."""
+        if self._is_plain:
+            return hidden
         axis = len(self.before)
         moved = hidden.movedim((axis, axis + 1), (0, 1))
         return moved.reshape(*moved.shape[:2], -1)
 
     def from_rows(self, hidden_BTD: torch.Tensor) -> torch.Tensor:
         """The inverse of `to_rows`."""
+        if self._is_plain:
+            return hidden_BTD
         axis = len(self.before)
         apart = hidden_BTD.reshape(*hidden_BTD.shape[:2], *self.before, *self.after)
         return apart.movedim((0, 1), (axis, axis + 1))

@@ -19,12 +19,15 @@ type. It says nothing of their sizes or weights: those are proved anew on every 
 **FLOPs**: what is reckoned for a token decoded at {context} positions, over what torch's own counter sees, on another
 code path (eager attention, experts one by one). It is compared on {num_compared} types, on {num_agreeing} of which the
 two agree within 1 %. Where torch's counter passes over an operation, or counts what is no work, that is named instead.
+
+**Decoding**: {num_decoded} of the types that pass can be decoded with early exit ([how](decoding.md)), {num_lossless}
+of them losslessly too. What is possible is found on every load, by trial; what costs time is named.
 """
 _PASSED = """
 ## Types that pass
 
-| type | kind | blocks | FLOPs | what a naive readout would get wrong |
-|---|---|---|---|---|
+| type | kind | blocks | FLOPs | decoding | what a naive readout would get wrong |
+|---|---|---|---|---|---|
 """
 _FAILED = """
 ## Types that do not
@@ -52,6 +55,8 @@ def coverage_page(rows: Iterable[Mapping[str, Any]], *, version: str, context: i
         num_types=len(rows),
         num_compared=len(ratios),
         num_agreeing=sum(abs(ratio - 1) <= 0.01 for ratio in ratios),
+        num_decoded=sum(row["decode"] for row in passed),
+        num_lossless=sum(row["lossless"] for row in passed),
     )
     failed = [row for row in rows if not row["passed"]]
     return "".join([head, _PASSED, *map(coverage_row, passed), _FAILED, *map(coverage_row, failed)])
@@ -64,4 +69,11 @@ def coverage_row(row: Mapping[str, Any]) -> str:
     ratio = row["counter_flops_ratio"]
     flops = f"{ratio:.3f}" if ratio is not None else "; ".join(row["counter_misses"])
     blocks, quirks = "; ".join(row["blocks"]), "; ".join(row["quirks"])
-    return f"| {row['model_type']} | {row['kind']} | {blocks} | {flops} | {quirks} |\n"
+    return f"| {row['model_type']} | {row['kind']} | {blocks} | {flops} | {_decoding(row)} | {quirks} |\n"
+
+
+def _decoding(row: Mapping[str, Any]) -> str:
+    if not row["decode"]:
+        return f"no: {row['decode_cause'] or row['decode_reason'].replace('|', '/')}"
+    reasons = [] if row["lossless"] else [f"not losslessly: {row['decode_reason']}"]
+    return "; ".join(["yes", *reasons, *row["decode_limits"]])

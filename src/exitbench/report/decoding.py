@@ -1,14 +1,24 @@
 """Real early-exit decoding for the terminal: what it took, what it left out, what it changed, in that order."""
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from exitbench.decode.result import Decoding
+from exitbench.decode.tasks import Metric, TaskFigures
 from exitbench.plain import plain
 from exitbench.stats.figure import Figure
 
 __all__ = ["decoding_tables", "decoding_verdict"]
+
+_METRICS: dict[Metric, str] = {
+    "exact_match": "right",
+    "rouge_l": "ROUGE-L",
+    "bleu": "BLEU",
+    "tests_passed": "tests passed",
+}
 
 
 def decoding_verdict(result: Decoding) -> str:
@@ -48,7 +58,23 @@ def decoding_tables(result: Decoding) -> RenderableType:
     ):
         if figure is not None:
             table.add_row(name, *_cells(figure))
-    return Group(Text(decoding_verdict(result), style="bold"), Text(heading), table)
+    tables: list[RenderableType] = [Text(decoding_verdict(result), style="bold"), Text(heading), table]
+    if result.tasks:
+        tables.append(_tasks(result.tasks))
+    return Group(*tables)
+
+
+def _tasks(tasks: Sequence[TaskFigures]) -> Table:
+    """How good the answers are, or why that is not known."""
+    table = Table("answers against references", "full", "early exit", "difference", "answers", box=None, pad_edge=False)
+    for task in tasks:
+        name = f"{_METRICS[task.metric]}: {', '.join(map(plain, task.categories))}"
+        if task.full is None or task.early is None or task.difference is None:
+            cells = ["n/a", "n/a", task.reasons["difference"]]
+        else:
+            cells = [task.full.text(), task.early.text(), task.difference.text()]
+        table.add_row(name, *cells, f"{task.n_answers:,}")
+    return table
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ DRAWS = 2000
 MIN_OUTSIDE = 5
 """Resamples outside an interval, of which fewer cannot carry it: those of 100 draws at 95 %."""
 
-_NEEDS_DECODING = "not computed: needs real early-exit decoding, which this version does not have"
+_NEEDS_TASK = "not computed: needs the model on a task; measure it with 'exitbench maxskip MODEL --tasks NAME'"
 
 
 def score(trace: Trace, *, seed: int = 0, draws: int = DRAWS) -> ScoreCard:
@@ -45,7 +45,7 @@ def score(trace: Trace, *, seed: int = 0, draws: int = DRAWS) -> ScoreCard:
     bootstrap_seed, attain_seed = np.random.SeedSequence(seed).spawn(2)
     material = gather(trace, draws=draws, seed=bootstrap_seed, level=level, pooled=trace.precision is not None)
     identity = _identity(material) | {"seed": seed, "draws": draws}
-    outcomes = figures_from_decisions(material) | {"max_skip": _NEEDS_DECODING}
+    outcomes = figures_from_decisions(material) | {"max_skip": _NEEDS_TASK}
     if material.has_signals:
         outcomes |= figures_from_signals(material, attain_seed)
     else:

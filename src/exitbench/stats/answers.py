@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from exitbench.stats.bootstrap import Prompts
 from exitbench.trace.table import Trace
 
-__all__ = ["answer_texts", "is_right", "task_metric"]
+__all__ = ["answer_texts", "is_right", "is_usable", "task_metric"]
 
 # A minus belongs to the number unless something stands right before it, as in "10-3".
 _NUMBER = re.compile(r"(?:(?<![\w.)])-)?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+|/0*[1-9][0-9]*)?")
@@ -40,7 +40,7 @@ def task_metric(trace: Trace) -> NDArray[np.float64]:
     metric = np.full(prompts.num_prompts, np.nan)
     for prompt, (index, text) in enumerate(answer_texts(trace).items()):
         sample = trace.samples[index]
-        if sample.reference is not None and _words(sample.reference):
+        if sample.reference is not None and is_usable(sample.reference):
             metric[prompt] = is_right(text, sample.reference, category=sample.category)
     return metric
 
@@ -57,6 +57,11 @@ def answer_texts(trace: Trace) -> dict[int, str]:
         last = trace.turn[rows] == len(trace.samples[index].turns) - 1
         texts[int(index)] = "".join(trace.token_strings[int(token)] for token in trace.target_id[rows][last])
     return texts
+
+
+def is_usable(reference: str) -> bool:
+    """Tell whether a reference has a word or a number to look for."""
+    return bool(_words(reference))
 
 
 def is_right(answer: str, reference: str, *, category: str) -> bool:
