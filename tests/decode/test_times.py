@@ -44,7 +44,7 @@ def test_every_part_has_every_size(timer):
 
 
 def test_time_is_charged_once_and_where_it_goes(loaded, monkeypatch):
-    """A step charged with its blocks, a block with the pass for its arguments; the clock is one that work alone moves."""
+    """A step charged with its blocks, a block with the pass for its arguments; work alone moves the clock."""
     abilities = ExitDecoder(loaded, FixedDepth()).abilities
     now = [0.0]
     monkeypatch.setattr(times_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
