@@ -4,7 +4,8 @@ A small trace of each model's own answers says where tokens would leave; from th
 from the times of the loop's parts on this machine the time a token. Then the same prompts are really decoded, in turns
 with the loop that never exits and with the timing of the parts. What is predicted and what is measured shares nothing
 but the machine. Replay sees exits on the full model's own path; a real decoder without checks walks its own, so that
-both mean depths are shown.
+both mean depths are shown. Answers go on behind their ends, for on a path of their own they may end elsewhere, and a
+batch with fewer rows takes longer a token; prompts are those of the trace with the longest answers.
 
 The cells below were fixed before anything was measured. "off" is projected over measured time, minus 1; the aim is to
 be within 10 % in at least 10 of 12.
@@ -56,6 +57,8 @@ MOST_DISAGREEING = 0.1
 """Of the trace's tokens, with a calibrated threshold."""
 DRAFT, MOST_WAITING = 4, 8
 WITHIN = 0.1
+_TRIED = 2
+"""Prompts traced for each that is decoded."""
 
 
 def main() -> None:
@@ -93,13 +96,16 @@ class Model:
     def __init__(self, name: str, arguments: argparse.Namespace) -> None:
         self._options = arguments
         self._loaded: LoadedModel = load(name, dtype=arguments.dtype, device=arguments.device)
-        workload = load_workload("mini").limited(arguments.prompts)
+        workload = load_workload("mini").limited(_TRIED * arguments.prompts)
         with tempfile.TemporaryDirectory() as folder:
             options = TraceOptions(max_new_tokens=arguments.max_new_tokens)
             self._trace: Trace = trace(self._loaded, workload, out=folder, options=options)
         tokenizer = self._loaded.tokenizer
         chat = has_chat_template(tokenizer)
-        self._prompts = [conversation_ids(tokenizer, sample.turns[:1], [], chat=chat) for sample in workload.samples]
+        lengths = np.bincount(self._trace.sample_index[self._trace.turn == 0], minlength=len(workload.samples))
+        self._chosen = np.argsort(-lengths, kind="stable")[: arguments.prompts]
+        turns = [workload.samples[number].turns[:1] for number in self._chosen]
+        self._prompts = [conversation_ids(tokenizer, turn, [], chat=chat) for turn in turns]
         num_blocks = self._loaded.adapter.num_blocks
         deep = 2 * num_blocks // 3
         some = Schedule(every=min(8, num_blocks // 2))
@@ -109,8 +115,13 @@ class Model:
             "top1-prob": self._calibrated(TopProbability(schedule=some)),
             "hidden": self._calibrated(HiddenSaturation(schedule=some)),
         }
-        self._context = int(np.mean([len(prompt) for prompt in self._prompts])) + arguments.max_new_tokens // 2
         self._abilities = ExitDecoder(self._loaded, FixedDepth()).abilities
+
+    def _context(self, batch: int) -> int:
+        """Slots before a token, on average: those of the longest prompt of its batch, and half of the answer."""
+        lengths = [len(prompt) for prompt in self._prompts]
+        widths = [max(lengths[i : i + batch]) for i in range(0, len(lengths), batch)]
+        return int(np.mean(widths)) + self._options.max_new_tokens // 2
 
     def _calibrated(self, policy: ExitPolicy) -> ExitPolicy:
         """The loosest threshold with which, and with all stricter ones, enough tokens agree."""
@@ -130,7 +141,7 @@ class Model:
         for batch in sorted({cell[2] for cell in CELLS}):
             cells = [("never", "deferred", batch, "regroup"), *(cell for cell in CELLS if cell[2] == batch)]
             rows = tuple(n for n in (1, 2, 4) if n <= batch)
-            timer = LoopTimer(self._loaded, context=self._context, rows=rows, abilities=self._abilities)
+            timer = LoopTimer(self._loaded, context=self._context(batch), rows=rows, abilities=self._abilities)
             jobs = {str(cell): self._job(cell) for cell in cells}
             timed = time_in_turns(
                 jobs | {"parts": _parts(timer)},
@@ -157,7 +168,8 @@ class Model:
         def run() -> Decoded:
             tokens, prompts = self._options.max_new_tokens, self._prompts
             parts = [
-                decoder.decode(prompts[i : i + batch], max_new_tokens=tokens) for i in range(0, len(prompts), batch)
+                decoder.decode(prompts[i : i + batch], max_new_tokens=tokens, ends=())
+                for i in range(0, len(prompts), batch)
             ]
             return _together(parts)
 
@@ -181,7 +193,7 @@ class Model:
             croppable=tuple(block.window is None for block in self._loaded.shape.blocks),
         )
         agrees = trace_.top1_id[np.arange(len(exits)), exits] == trace_.top1_id[:, -1]
-        own = [np.flatnonzero((trace_.sample_index == i) & (trace_.turn == 0)) for i in range(len(trace_.samples))]
+        own = [np.flatnonzero((trace_.sample_index == i) & (trace_.turn == 0)) for i in self._chosen]
         walks = [
             Walk(
                 prompt_length=int(trace_.position[mine[0]]) + 1,
@@ -203,6 +215,7 @@ class Model:
         kind = probe_kind(policy)
         exits = policy.exits(look(self._trace, policy))
         counts = self._counts(cell, exits)
+        mean_exit = float(exits[np.isin(self._trace.sample_index, self._chosen)].mean())
         projected = 1000 * project_decode(counts, times, probe=kind)
         measured = timing.decode_ms_per_token
         assert measured is not None, "every answer was one token long"
@@ -213,10 +226,10 @@ class Model:
             "state": cell[1],
             "batch": cell[2],
             "rows": cell[3],
-            "depth replayed": float(exits.mean()),
+            "depth replayed": mean_exit,
             "depth decoded": float(np.mean(depths)),
-            "gross": 1 - float(exits.mean()) / self._trace.num_blocks,
-            **self._net(counts, kind),
+            "gross": 1 - mean_exit / self._trace.num_blocks,
+            **self._net(counts, kind, cell[2]),
             "projected ms": projected,
             "measured ms": measured.median,
             "from": measured.q10,
@@ -226,11 +239,11 @@ class Model:
             "verdict": _verdict(timing),
         }
 
-    def _net(self, counts: LoopCounts, kind: str) -> dict[str, float | None]:
+    def _net(self, counts: LoopCounts, kind: str, batch: int) -> dict[str, float | None]:
         """Work saved, probes and state paid."""
         probe = ProbeCost(readout=kind == "readout")
         try:
-            work, full = loop_work(counts, self._loaded.shape, context=self._context, probe=probe)
+            work, full = loop_work(counts, self._loaded.shape, context=self._context(batch), probe=probe)
         except CostError:
             return {"net FLOPs": None, "net bytes": None}
         return {"net FLOPs": 1 - work.flops / full.flops, "net bytes": 1 - work.bytes / full.bytes}

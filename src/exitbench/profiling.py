@@ -6,7 +6,7 @@ with a clock at each block (the device synchronised before each reading), and on
 cost. The readout is what the model's own code does after the last block. First rounds warm up and are not kept.
 
 State completion is timed as one product per block with as many numbers as its state was counted to depend on: what has
-to be read, without norms, rotations and the writing. The real completion belongs to decoding.
+to be read, without norms, rotations and the writing. The real one is timed where it runs, by `decode.times`.
 
 Design choices: copies of the cache lie outside the clock; medians with quantiles, never means; the sum of the parts is
 held against whole steps (`MeasuredProfile.accounted`).

@@ -1,12 +1,14 @@
 """The timer of the loop's parts, on toys; what they take is nobody's test."""
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+import exitbench.decode.times as times_module
 from exitbench.decode.abilities import Abilities
 from exitbench.decode.decoder import ExitDecoder
+from exitbench.decode.run import Run
 from exitbench.decode.stack import Stack
 from exitbench.decode.times import LoopTimer, probe_kind
 from exitbench.errors import CostError
@@ -14,8 +16,6 @@ from exitbench.models.load import load
 from exitbench.models.toy import save_toy
 from exitbench.policies import POLICIES
 from exitbench.policies.static import FixedDepth
-
-SLEEP_S = 0.004
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma3_text", "mamba"])
@@ -44,30 +44,31 @@ def test_every_part_has_every_size(timer):
 
 
 def test_time_is_charged_once_and_where_it_goes(loaded, monkeypatch):
-    """Blocks that sleep: a step charged with its blocks, a copied state with blocks that were never run."""
+    """A step charged with its blocks, a block with the pass for its arguments; work alone moves the clock."""
     abilities = ExitDecoder(loaded, FixedDepth()).abilities
-    block, write = Stack.block, Abilities.write_state
+    now = [0.0]
+    monkeypatch.setattr(times_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
-    def slow(*args):
-        time.sleep(SLEEP_S)
-        return block(*args)
+    def passing(seconds, work):
+        def takes(*args, **kwargs):
+            now[0] += seconds
+            return work(*args, **kwargs)
 
-    def slow_write(*args):
-        time.sleep(2 * SLEEP_S)
-        monkeypatch.setattr(Stack, "block", block)
-        write(*args)
-        monkeypatch.setattr(Stack, "block", slow)
+        return takes
 
-    monkeypatch.setattr(Stack, "block", slow)
-    monkeypatch.setattr(Abilities, "write_state", slow_write)
+    monkeypatch.setattr(Stack, "block", passing(1, Stack.block))
+    monkeypatch.setattr(Abilities, "write_state", passing(10, Abilities.write_state))
+    monkeypatch.setattr(Stack, "calls", passing(100, Stack.calls))
+    monkeypatch.setattr(Run, "take", passing(1000, Run.take))
     timer = LoopTimer(loaded, context=40, rows=(1,), tokens=(1, 2), abilities=abilities)
-    for _ in range(3):
-        timer.round()
+    timer.round()
     times = timer.times()
-    assert all(SLEEP_S < grid.at(1, 1) < 3 * SLEEP_S for grid in times.blocks)
-    assert all(2 * SLEEP_S < part.at(1) < 4 * SLEEP_S for part in times.completions)
-    assert times.steps.at(1) < SLEEP_S < timer._width
-    assert times.draft_steps.at(1) < SLEEP_S
+    assert {grid.at(1, 1) for grid in times.blocks} == {1}
+    assert {part.at(1) for part in times.completions} == {11}
+    assert {times.arguments.at(1, tokens) for tokens in (1, 2)} == {100}
+    assert times.choices.at(1) == 1000
+    for part in (times.steps, times.draft_steps, times.heads, times.checks, times.rounds, *times.probes.values()):
+        assert part.at(1) == 0
 
 
 def test_warm_up_is_forgotten(timer):

@@ -298,7 +298,10 @@ class LoopTimer:
     def _begin(self, rows: int, *, state: str = "deferred", lossless: int | None = None) -> Run:
         """A run whose prompts are behind it, the clock switched on."""
         generator = torch.Generator().manual_seed(rows)
-        prompts = torch.randint(self._loaded.shape.vocab_size, (rows, self._width), generator=generator).tolist()
+        ids = torch.randint(self._loaded.shape.vocab_size, (rows, self._width), generator=generator).tolist()
+        # Padding means masks, with which attention takes longer; prompts of a batch hardly ever have one length.
+        shorter = [row % self._width if self._loaded.can_pad else 0 for row in range(rows)]
+        prompts = [prompt[short:] for prompt, short in zip(ids, shorter, strict=True)]
         batch = _Batch(
             self._clock,
             self._stack,
