@@ -154,4 +154,8 @@ class DecodeOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ExitbenchError(f"--{name.replace('_', '-')} is {value}, expected at least 1")
+        if self.state == "lossless" and self.batch > 1:
+            raise ExitbenchError(
+                f"--batch is {self.batch}, expected 1 with --state lossless, which checks prompt by prompt"
+            )
         check_readout(self.readout)

@@ -228,7 +228,6 @@ class Batch:
 
     def pass_again(self, block: int, train: Train, stop: int) -> None:
         """Give a block that was put back the first tokens of a train again, for its state alone."""
-        self._arguments = {}
         self.pass_block(block, replace(train, hidden=train.hidden[:, : stop - train.start]))
 
     def _send(self, train: Train, depth: int, *, looks: bool, finish: bool) -> None:
@@ -301,6 +300,8 @@ class Batch:
             calls = self.calls(train.rows, train.start, train.stop)
             self._abilities.write_state(self._stack, self.cache, block, calls, train.hidden)
             self.counts.completions += len(train.rows)
+            if self._abilities.writes[block].num_writes is None:  # it ran to its end
+                self.counts.block_tokens += len(train.rows)
 
     def _picked_up(self, train: Train, block: int) -> list[Train]:
         """A train with what waits for it in front of a block; several where rows have different numbers waiting."""

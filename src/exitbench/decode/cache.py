@@ -156,6 +156,7 @@ class RowStates:
         self._cache, self._layers = cache, layers
         self._resident: list[tuple[int, ...]] = [()] * len(layers)
         self._parked: list[dict[int, list[LayerState]]] = [{} for _ in layers]
+        self._ended: set[int] = set()
 
     def use(self, block: int, rows: tuple[int, ...]) -> None:
         """Let a block hold the state of these rows, in this order."""
@@ -165,6 +166,8 @@ class RowStates:
         layers, parked = [self._cache.layers[layer] for layer in self._layers[block]], self._parked[block]
         states = [vars(layer) for layer in layers]
         for place, row in enumerate(resident):
+            if row in self._ended:
+                continue
             parked[row] = [row_of(state, place, len(resident)) for state in states]
         if all(row in parked for row in rows):  # otherwise they are new, and there is nothing to hold
             for index, layer in enumerate(layers):
@@ -175,6 +178,7 @@ class RowStates:
 
     def drop(self, row: int) -> None:
         """Forget a row that has ended; where it is resident its state goes with the next change."""
+        self._ended.add(row)
         for parked in self._parked:
             parked.pop(row, None)
 
@@ -190,7 +194,7 @@ class RowStates:
         return all(type(self._cache.layers[layer]) is DynamicLayer for layer in self._layers[block])
 
     def crop(self, block: int, slots: int) -> None:
-        """Forget what a croppable block has seen behind so many slots."""
+        """Forget what a croppable block has seen behind so many slots, if it has seen more."""
         for layer in self._layers[block]:
             held: Any = self._cache.layers[layer]
             held.crop(min(0, slots - held.get_seq_length()))

@@ -5,7 +5,6 @@ of a run is decoded once before it counts, to warm up. Later turns of a conversa
 the earlier ones, so that both answer the same prompts.
 """
 
-import gc
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,8 +16,9 @@ from exitbench.decode.engine import Answer, Decoded
 from exitbench.decode.record import Batch, Manifest, Settings, Side, Turn
 from exitbench.decode.store import begin, read_batches, write_batch
 from exitbench.decode.surprise import negative_log_likelihood
+from exitbench.decode.timing import quiet
 from exitbench.env import environment_report, library_versions
-from exitbench.errors import WorkloadError
+from exitbench.errors import DecodeError, WorkloadError
 from exitbench.lens.translators import translators_for
 from exitbench.models.load import LoadedModel
 from exitbench.policies import ExitPolicy
@@ -96,7 +96,10 @@ class _Work:
         never = policy.model_copy(update={"threshold": None})
         self._full = ExitDecoder(loaded, never, abilities=self._exit.abilities)
         for sample in self.samples:
-            self._exit.require_room([self._prompt(sample, [])], options.max_new_tokens)
+            try:
+                self._exit.require_room([self._prompt(sample, [])], options.max_new_tokens)
+            except DecodeError as error:
+                raise DecodeError(f"sample {sample.id!r}: {error}") from error
 
     def manifest(self, command: str) -> Manifest:
         """What the folder will say of itself."""
@@ -133,8 +136,13 @@ class _Work:
         turns: list[Turn] = []
         sides: list[tuple[Decoded, Decoded]] = []
         for turn in range(max(len(sample.turns) for sample in samples)):
-            places = [place for place, sample in enumerate(samples) if len(sample.turns) > turn]
-            prompts = [self._prompt(samples[place], said[place]) for place in places]
+            waiting = [place for place, sample in enumerate(samples) if len(sample.turns) > turn == len(said[place])]
+            asked = {place: self._prompt(samples[place], said[place]) for place in waiting}
+            places = [place for place in waiting if self._fits(asked[place])]
+            turns += [self._outgrown(samples[place], turn, asked[place]) for place in waiting if place not in places]
+            if not places:
+                continue
+            prompts = [asked[place] for place in places]
             full, early = self._both(prompts, exit_first=(number + turn) % 2 == 1)
             sides.append((full, early))
             for place, prompt, whole, answer in zip(places, prompts, full.answers, early.answers, strict=True):
@@ -150,12 +158,8 @@ class _Work:
     def _both(self, prompts: Sequence[Sequence[int]], *, exit_first: bool) -> tuple[Decoded, Decoded]:
         """The same prompts by both decoders, one after the other, with nothing left over from before."""
         order = [self._exit, self._full] if exit_first else [self._full, self._exit]
-        gc.collect()
-        gc.disable()
-        try:
+        with quiet():
             decoded = [decoder.decode(prompts, max_new_tokens=self._options.max_new_tokens) for decoder in order]
-        finally:
-            gc.enable()
         full, early = reversed(decoded) if exit_first else decoded
         return full, early
 
@@ -165,6 +169,15 @@ class _Work:
 
     def _text(self, ids: Sequence[int]) -> str:
         return str(self._loaded.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _fits(self, prompt: Sequence[int]) -> bool:
+        context = self._loaded.context_length
+        return context is None or len(prompt) + self._options.max_new_tokens <= context
+
+    def _outgrown(self, sample: Sample, turn: int, prompt: Sequence[int]) -> Turn:
+        """A turn of a conversation that has become longer than the model's context, and the last one of it."""
+        failure = f"turn {turn + 1} and its answer are longer than the model's context of {self._loaded.context_length}"
+        return self._turn(sample, turn, prompt, Answer(ids=(), depths=(), failure=failure), Answer(ids=(), depths=()))
 
     def _nll(self, prompt: Sequence[int], answer: Answer) -> float | None:
         value = negative_log_likelihood(self._loaded, prompt, answer.ids) if answer.ids else math.nan

@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -82,6 +82,9 @@ class ExitDecoder:
         abilities: Abilities | None = None,
     ) -> None:
         require_usable(policy, loaded)
+        for option, named, known in (("state", state, get_args(StateMode)), ("rows", rows, get_args(RowMode))):
+            if named not in known:
+                raise DecodeError(f"{option} is {named!r}, expected {', '.join(known)}")
         for option, value in (("draft", draft), ("most_waiting", most_waiting)):
             if value < 1:
                 raise DecodeError(f"{option} is {value}, expected at least 1")
@@ -89,6 +92,8 @@ class ExitDecoder:
         self.draft, self._most_waiting = draft, most_waiting
         self._stack = Stack(loaded.adapter)
         self._reader = Reader(loaded, translators)
+        embedding: Any = loaded.model.get_input_embeddings()
+        self._num_ids = int(embedding.weight.shape[0])
         self.abilities = abilities or find_abilities(loaded, self._stack)
         if state == "lossless" and not self.abilities.rolls_back:
             raise DecodeError(
@@ -136,9 +141,10 @@ class ExitDecoder:
 
             with self._batch(part, self._prober(len(part), max_new_tokens), max_new_tokens) as batch:
                 limits: dict[str, Any] = {"limit": max_new_tokens, "ends": frozenset(ends), "on_token": told}
-                run = Run(batch, **limits)
                 if self.state == "lossless":
-                    run = LosslessRun(batch, num_blocks=self._stack.num_blocks, draft=self.draft, **limits)
+                    run: Run = LosslessRun(batch, num_blocks=self._stack.num_blocks, draft=self.draft, **limits)
+                else:
+                    run = Run(batch, **limits)
                 answers += run.to_the_end()
             prefill_s += run.prefill_s
             done = asdict(batch.counts)
@@ -216,14 +222,19 @@ class ExitDecoder:
         """Refuse what cannot be decoded.
 
         Raises:
-            DecodeError: a prompt that is empty, or too long for the model with its answer.
+            DecodeError: no prompts, or one that is empty, too long for the model with its answer, or of unknown tokens.
         """
         if max_new_tokens < 1:
             raise DecodeError(f"max_new_tokens is {max_new_tokens}, expected at least 1")
-        limit = self.loaded.context_length
+        if not prompts:
+            raise DecodeError("there are no prompts, expected at least 1")
+        limit, table = self.loaded.context_length, self._num_ids
         for number, prompt in enumerate(prompts, start=1):
             if len(prompt) == 0:
                 raise DecodeError(f"prompt {number} has no tokens, expected at least 1")
+            unknown = [token for token in prompt if not 0 <= token < table]
+            if unknown:
+                raise DecodeError(f"prompt {number} has the token {unknown[0]}, the model knows 0 to {table - 1}")
             if limit is not None and len(prompt) + max_new_tokens > limit:
                 raise DecodeError(
                     f"prompt {number} has {len(prompt)} tokens and the answer up to {max_new_tokens}, the model knows "

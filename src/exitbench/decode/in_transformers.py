@@ -14,7 +14,6 @@ Shapes: B rows, P prompt tokens, N new tokens.
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
@@ -35,11 +34,12 @@ from exitbench.policies.static import FixedDepth
 
 __all__ = ["generate"]
 
-_known: WeakKeyDictionary[PreTrainedModel, tuple[ProvedModel, Abilities]] = WeakKeyDictionary()
+_KNOWN = "_exitbench"
+"""Attribute of a model that holds its proof, so that both go together."""
 _STOPS = (MaxLengthCriteria, EosTokenCriteria)
 """What the loop sees to itself."""
 _UNUSED = ("use_cache", "past_key_values", "cache_params", "attention_mask", "logits_to_keep", "position_ids")
-"""What `generate` prepares for its own loops."""
+"""What `generate` prepares for its own loops; positions are looked at beforehand."""
 
 
 def generate(
@@ -76,14 +76,23 @@ def generate(
         DecodeError: something that exit decoding cannot do; says what.
     """
     assert generation_config is not None
+    options = dict(exit_options or {})
+    unknown = sorted(options.keys() - {"rows", "draft", "most_waiting"})
+    if unknown:
+        raise DecodeError(f"exit_options has {unknown[0]!r}, expected rows, draft or most_waiting")
+    if not isinstance(exit_policy, ExitPolicy | None):
+        raise DecodeError(
+            f"exit_policy is {exit_policy!r}, expected an ExitPolicy; make one with exitbench.api.policy_to_decode"
+        )
     _require_plain(input_ids, logits_processor, stopping_criteria, generation_config, exit_streamer, model_kwargs)
     mask = model_kwargs.get("attention_mask")
     keep = torch.ones_like(input_ids) if mask is None else mask
+    positions = model_kwargs.get("position_ids")
+    if positions is not None and not torch.equal(positions * keep, (keep.cumsum(-1) - 1) * keep):
+        raise DecodeError("position_ids are not those that the attention mask implies; leave them out")
     prompts = [row[kept.bool()].tolist() for row, kept in zip(input_ids, keep, strict=True)]
     proved, abilities = _proved(model)
-    decoder = ExitDecoder(
-        proved, exit_policy or FixedDepth(), state=exit_state, abilities=abilities, **(exit_options or {})
-    )
+    decoder = ExitDecoder(proved, exit_policy or FixedDepth(), state=exit_state, abilities=abilities, **options)
     ends = generation_config.eos_token_id
     try:
         decoded = decoder.decode(
@@ -107,7 +116,7 @@ def generate(
 
 def _proved(model: PreTrainedModel) -> tuple[ProvedModel, Abilities]:
     """The proof of a model and what it can do, made once."""
-    if model not in _known:
+    if _KNOWN not in vars(model):
         if model.training:
             raise DecodeError("the model is in training mode, expected evaluation; call model.eval() first")
         stated = model.generation_config
@@ -117,10 +126,11 @@ def _proved(model: PreTrainedModel) -> tuple[ProvedModel, Abilities]:
         try:
             with quiet_transformers():
                 proved = prove(type(model).__name__, model)
-                _known[model] = proved, find_abilities(proved, Stack(proved.adapter))
+                vars(model)[_KNOWN] = proved, find_abilities(proved, Stack(proved.adapter))
         finally:
             model.generation_config = stated
-    return _known[model]
+    known: tuple[ProvedModel, Abilities] = vars(model)[_KNOWN]
+    return known
 
 
 def _require_plain(

@@ -44,6 +44,7 @@ class LosslessRun(Run):
         """Run the prompt; its last token is the full model's."""
         logits, depths = self.batch.step((0,), 0, self.batch.width, looks=False)
         self._choose((0,), logits[:, -1], depths)
+        self._forget()
 
     def advance(self) -> None:
         """One round: draft, check, put back."""
@@ -51,13 +52,16 @@ class LosslessRun(Run):
         first = slot = batch.width + known - 1
         most = min(self._draft, self.limit - known - 1)
         depths: list[int] = []
+        ended = False
         while True:
-            looks = len(depths) < most
+            looks = len(depths) < most and not ended
             batch.prober.start((0,), [known + len(depths)])
             logits, (depth,) = batch.step((0,), slot, slot + 1, looks=looks, checks=True)
             if depth == self._num_blocks:
                 break
-            batch.ids[0, slot + 1] = logits[0, -1].argmax()
+            drafted = int(logits[0, -1].argmax())
+            batch.ids[0, slot + 1] = drafted
+            ended = drafted in self.ends
             depths.append(depth)
             slot += 1
         checked = batch.checked[0]
@@ -73,6 +77,9 @@ class LosslessRun(Run):
             self._choose((0,), checked[place : place + 1], [(*depths, self._num_blocks)[place]])
         if accepted < len(drafts):
             self._put_back(first + accepted + 1)
+        self._forget()
+
+    def _forget(self) -> None:
         for passes in self._passes:
             passes.clear()
 

@@ -100,7 +100,7 @@ class Side(_Frozen):
 
     @property
     def decode_s(self) -> float:
-        """Seconds from the first new token on."""
+        """Seconds beside those of the prompts: new tokens from the second on, and setting up."""
         return self.total_s - self.prefill_s
 
 

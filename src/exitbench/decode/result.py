@@ -7,7 +7,6 @@ Shapes: P prompts (all turns of a sample together), K batches, N tokens.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from exitbench.trace.manifest import ModelIdentity, WorkloadIdentity
 __all__ = ["Decoding", "Failure", "summarise"]
 
 DRAWS = 2000
+_NO_LATER = "no answer has a second token, and the first comes with its prompt"
 _NO_DRAFTS = "only with the state 'lossless'"
 
 
@@ -53,12 +53,15 @@ class Decoding(Reasoned):
     """Decoded with early exit."""
     n_prompts: int
     failures: list[Failure]
-    time_ratio: Figure
+    n_batches: int
+    """What is resampled for times."""
+    time_ratio: Figure | None
     """Seconds a new token with early exit, over those without; prompts not counted. Above 1: early exit is slower."""
-    full_ms_per_token: Figure
-    exit_ms_per_token: Figure
-    gross_savings: Figure
-    """Share of the blocks' work that lies behind the depths at which tokens left, whether or not it was done later."""
+    full_ms_per_token: Figure | None
+    exit_ms_per_token: Figure | None
+    gross_savings: Figure | None
+    """Share of the blocks' work behind the depths at which tokens left, whether or not it was done later. First tokens of
+    answers are not counted, for prompts run through all blocks."""
     identical_tokens: Figure
     """Share of positions with the full model's token; of the longer answer, so that an early end counts."""
     identical_answers: Figure
@@ -107,20 +110,20 @@ def summarise(folder: Path, *, run_code: bool = False) -> Decoding:
     if lossless:
         drafted = "nothing was drafted"
         outcomes["accepted"] = counts["accepted"] / counts["drafts"] if counts["drafts"] else drafted
-        new = counts["accepted"] + counts["rounds"]
+        new = sum(len(turn.ids) - 1 for turn in turns if turn.ids)
         outcomes["tokens_per_round"] = new / counts["rounds"] if counts["rounds"] else drafted
     by_prompt = _ByPrompt(turns)
-    outcomes |= by_prompt.perplexities() | by_prompt.changes()
+    outcomes |= by_prompt.perplexities() | by_prompt.changes() | _times(batches)
+    outcomes["gross_savings"] = by_prompt.savings(manifest).figure() or _NO_LATER
     fields = {
         **{name: getattr(manifest, name) for name in ("model", "workload", "settings", "libraries", "environment")},
         "command": manifest.command,
         "n_tokens": sum(len(turn.ids) for turn in turns),
         "n_prompts": len({turn.sample_id for turn in turns}),
         "failures": [Failure(sample_id=turn.sample_id, failure=turn.failure) for turn in turns if turn.failure],
-        "gross_savings": by_prompt.savings(manifest).figure(),
         "tasks": by_prompt.tasks(run_code=run_code),
         "blocks_run": counts["block_tokens"] / full_counts["block_tokens"],
-        **_times(batches),
+        "n_batches": len(batches),
     }
     return Decoding.model_validate(fields | with_reasons(outcomes))
 
@@ -142,8 +145,8 @@ class _ByPrompt:
         """Mean of rho over the depths of all tokens."""
         rho = np.asarray(manifest.rho)
         return self._bootstrap.mean(
-            self._sums([float(rho[list(turn.depths)].sum()) for turn in self._turns]),
-            self._sums([len(turn.depths) for turn in self._turns]),
+            self._sums([float(rho[list(turn.depths[1:])].sum()) for turn in self._turns]),
+            self._sums([len(turn.depths[1:]) for turn in self._turns]),
         )
 
     def changes(self) -> dict[str, Figure | str | None]:
@@ -162,11 +165,14 @@ class _ByPrompt:
             ("full_perplexity", [turn.full_nll for turn in self._turns], [turn.full_ids for turn in self._turns]),
             ("perplexity", [turn.nll for turn in self._turns], [turn.ids for turn in self._turns]),
         ):
-            missing = sum(value is None for value in nats)
-            if missing:
-                found[name] = f"{missing} answers are empty, or have no finite log-probability"
+            missing = sum(value is None for value, answer in zip(nats, ids, strict=True) if answer)
+            if missing or not any(ids):
+                found[name] = (
+                    f"{missing} answers have no finite log-probability" if missing else "no answer has a token"
+                )
             else:
-                mean = self._bootstrap.mean(self._sums(nats), self._sums([len(answer) for answer in ids]))
+                known = [value or 0.0 for value in nats]
+                mean = self._bootstrap.mean(self._sums(known), self._sums([len(answer) for answer in ids]))
                 found[name] = mean.map(np.exp).figure()
         return found
 
@@ -178,8 +184,8 @@ class _ByPrompt:
         return totals
 
 
-def _times(batches: Sequence[Batch]) -> dict[str, Figure | None]:
-    """Seconds a token, by batch."""
+def _times(batches: Sequence[Batch]) -> dict[str, Figure | str]:
+    """Seconds a token, by batch; the counts are of prompts."""
     full_s = np.array([batch.full.decode_s for batch in batches])
     exit_s = np.array([batch.exit.decode_s for batch in batches])
     # The first token of an answer comes with its prompt.
@@ -188,10 +194,15 @@ def _times(batches: Sequence[Batch]) -> dict[str, Figure | None]:
     bootstrap = _bootstrap([" ".join(sorted({turn.category for turn in batch.turns})) for batch in batches])
     full = bootstrap.estimate(lambda w: ratio(w @ full_s, w @ full_tokens), full_tokens)
     early = bootstrap.estimate(lambda w: ratio(w @ exit_s, w @ exit_tokens), exit_tokens)
-    return {
+    prompts = len({turn.sample_id for batch in batches for turn in batch.turns})
+    figures = {
         "full_ms_per_token": _thousandths(full).figure(),
         "exit_ms_per_token": _thousandths(early).figure(),
-        "time_ratio": replace(early.map(ratio, full), n_tokens=early.n_tokens).figure(),
+        "time_ratio": early.map(ratio, full).figure(),
+    }
+    return {
+        name: figure.model_copy(update={"n_prompts": prompts}) if figure else _NO_LATER
+        for name, figure in figures.items()
     }
 
 

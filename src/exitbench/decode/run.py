@@ -40,7 +40,7 @@ class Run:
 
     def __init__(self, batch: Batch, *, limit: int, ends: Set[int], on_token: OnToken) -> None:
         self.batch, self.limit = batch, limit
-        self._ends, self._on_token = ends, on_token
+        self.ends, self._on_token = ends, on_token
         self.rows = [_Row() for _ in range(len(batch.ids))]
         self.prefill_s = 0.0
 
@@ -94,7 +94,7 @@ class Run:
         answer.ids.append(token)
         answer.depths.append(depth)
         self._on_token(row, token, depth)
-        if token in self._ends or len(answer.ids) == self.limit:
+        if token in self.ends or len(answer.ids) == self.limit:
             answer.open = False
             self.batch.drop(row)
         else:

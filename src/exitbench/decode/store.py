@@ -28,6 +28,8 @@ def begin(folder: Path, manifest: Manifest) -> None:
         DecodeError: it holds other answers.
     """
     if not is_decode_folder(folder):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise DecodeError(f"{folder} holds something else than decoded answers; choose another --out folder")
         write_json(folder / _MANIFEST, manifest.model_dump(mode="json"))
         return
     there, wanted = read_manifest(folder).identity(), manifest.identity()
@@ -74,9 +76,9 @@ def read_batches(folder: Path) -> Iterator[Batch]:
     file = folder / _BATCHES
     if not file.is_file():
         return
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return
             try:
                 yield Batch.model_validate_json(line)

@@ -376,5 +376,4 @@ class _Drafting(_Loop):
                 continue
             first = next(train for train in passed if train.stop > slot)
             if first.start < slot:
-                self._arguments = set()
                 self._pass_block(block, _Train(rows=first.rows, start=first.start, stop=slot))

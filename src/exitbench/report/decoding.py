@@ -9,6 +9,8 @@ from rich.text import Text
 from exitbench.decode.result import Decoding
 from exitbench.decode.tasks import Metric, TaskFigures
 from exitbench.plain import plain
+from exitbench.policies.schedule import Schedule
+from exitbench.stats.bootstrap import MIN_PROMPTS
 from exitbench.stats.figure import Figure
 
 __all__ = ["decoding_tables", "decoding_verdict"]
@@ -22,28 +24,38 @@ _METRICS: dict[Metric, str] = {
 
 
 def decoding_verdict(result: Decoding) -> str:
-    """Whether it pays, in one sentence that the figures bear."""
-    ratio = result.time_ratio
-    assert ratio.value is not None
+    """Whether it pays and what it changes, in one sentence that the figures bear."""
+    same = result.identical_tokens.value
+    assert same is not None
+    changed = "changes no token" if same == 1 else f"{1 - same:.0%} of the positions then have another token"
+    return f"{_time(result.time_ratio)}; {changed}."
+
+
+def _time(ratio: Figure | None) -> str:
+    if ratio is None or ratio.value is None:
+        return "No time a token can be told: no answer has a second one"
+    times = f"{ratio.value:.2f} times as long a token as without"
     if ratio.low is None or ratio.high is None:
-        return f"Early exit took {ratio.value:.2f} times as long a token; too few batches to say more."
+        return f"Early exit took {times}; {MIN_PROMPTS} batches are needed to say how surely"
     if ratio.high < 1:
-        return f"Early exit is faster here: {ratio.value:.2f} times as long a token as without."
+        return f"Early exit is faster here: {times}"
     if ratio.low > 1:
-        return f"Early exit does not pay here: it takes {ratio.value:.2f} times as long a token as without."
-    return f"Early exit makes no difference in time that can be told here ({ratio.value:.2f} times as long a token)."
+        return f"Early exit does not pay here: {times}"
+    return f"Early exit makes no difference in time that can be told here: {times}"
 
 
 def decoding_tables(result: Decoding) -> RenderableType:
     """All figures, with their intervals and counts."""
     settings = result.settings
     policy = settings.policy
+    probes = Schedule.model_validate(policy["schedule"]).text
+    limits = {"lossless": f", drafts of {settings.draft}", "deferred": f", {settings.most_waiting} wait", "copy": ""}
     heading = (
         f"{plain(result.model.name)} on {plain(result.workload.name)}: {policy['policy']}, threshold "
-        f"{policy['threshold']}, state {settings.state}, batch {settings.batch} ({settings.rows}), {settings.dtype} on "
-        f"{settings.device}"
+        f"{policy['threshold']}, probes {probes}, state {settings.state}{limits[settings.state]}, batch "
+        f"{settings.batch} ({settings.rows}), readout {plain(settings.readout)}, {settings.dtype} on {settings.device}"
     )
-    table = Table("", "value", "95 % interval", "tokens", "prompts or batches", box=None, pad_edge=False)
+    table = Table("", "value", "95 % interval", "tokens", "prompts", box=None, pad_edge=False)
     for name, figure in (
         ("time a token, over the full model's", result.time_ratio),
         ("ms a token, full model", result.full_ms_per_token),
@@ -58,7 +70,14 @@ def decoding_tables(result: Decoding) -> RenderableType:
     ):
         if figure is not None:
             table.add_row(name, *_cells(figure))
-    tables: list[RenderableType] = [Text(decoding_verdict(result), style="bold"), Text(heading), table]
+    notes = [
+        f"times rest on {result.n_batches} batches; below {MIN_PROMPTS} of these, or of prompts, there is no interval",
+        f"passes of tokens through blocks, prompts included: {result.blocks_run:.2f} times those of the full model",
+    ]
+    if result.accepted is not None and result.tokens_per_round is not None:
+        notes.append(f"drafts kept: {result.accepted:.0%}; new tokens a check: {result.tokens_per_round:.2f}")
+    heading += "\n" + "\n".join(notes)
+    tables: list[RenderableType] = [Text(decoding_verdict(result), style="bold"), table, Text(heading)]
     if result.tasks:
         tables.append(_tasks(result.tasks))
     return Group(*tables)
