@@ -60,8 +60,8 @@ class Decoding(Reasoned):
     full_ms_per_token: Figure | None
     exit_ms_per_token: Figure | None
     gross_savings: Figure | None
-    """Share of the blocks' work behind the depths at which tokens left, whether or not it was done later. First tokens of
-    answers are not counted, for prompts run through all blocks."""
+    """Share of the blocks' work behind the depths at which tokens left, whether or not it was done later. First tokens
+    of answers are not counted, for prompts run through all blocks."""
     identical_tokens: Figure
     """Share of positions with the full model's token; of the longer answer, so that an early end counts."""
     identical_answers: Figure
