@@ -153,6 +153,7 @@ def test_replay_speed():
     assert result["steps"]["sweep"]["peak_mib"] < 20_000 * 100 * 8 / 2**20
 
 
+@pytest.mark.slow  # a whole script, timings included
 def test_engines_of_all_runtimes(tmp_path):
     """A runtime that is not installed and takes the others with it; times in relation to another runtime's greedy."""
     toy = str(save_toy(tmp_path))
@@ -180,6 +181,7 @@ def test_engines_of_all_runtimes(tmp_path):
     assert result["greedy_to_transformers"]["exitbench"]["identical_answers"] == 2
 
 
+@pytest.mark.slow  # a whole script, timings included
 def test_projected_decoding_has_every_cell(tmp_path):
     """Predictions that need what was measured; cells that vanish; a target counted over other cells than are shown."""
     toy = str(save_toy(tmp_path, num_blocks=6))

@@ -115,6 +115,7 @@ def run(script, *arguments, status=0):
     return json.loads(done.stdout.splitlines()[-1]) if status == 0 else done.stderr
 
 
+@pytest.mark.slow  # a whole script, timings included
 def test_twins_from_training_to_figures(tmp_path):
     """A recipe that is not applied, a twin that is no twin, training that does not train, figures without intervals.
 
