@@ -1,12 +1,11 @@
 """Time and memory of several ways on the same documents, in turns in one process."""
 
-import ctypes
 import gc
 import time
-from pathlib import Path
 
 import torch
 
+from exitbench.decode.timing import resident_bytes
 from ways import Run, Seen
 
 __all__ = ["CLOCKS", "peaks_beyond_forward", "times_in_turns"]
@@ -38,13 +37,6 @@ def peaks_beyond_forward(runs: dict[str, Run], ids: torch.Tensor) -> dict[str, f
 
 
 def _peak_mib(run: Run, ids: torch.Tensor) -> float:
-    """Most MiB that were resident during a run.
-
-    What is free goes back to the system first; then 5, written to clear_refs, sets the kernel's VmHWM back to now.
-    """
+    """Most MiB that were resident during a run."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    run(ids)
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
+    return resident_bytes(lambda: run(ids))[1] / 2**20

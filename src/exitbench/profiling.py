@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from exitbench.decode.timing import synchronise
 from exitbench.env import environment_report, library_versions
 from exitbench.errors import CostError
 from exitbench.models.load import LoadedModel
@@ -76,7 +77,7 @@ def measure_profile(
         CostError: a context that the model has no positions for, no cache, or chunks that it cannot decode.
     """
     longest = options.context - 1 + options.batches[-1]
-    if loaded.context_length is not None and longest > loaded.context_length:
+    if not loaded.has_room_for(longest):
         raise CostError(
             f"--context {options.context} with chunks of {options.batches[-1]} needs {longest} positions, "
             f"{loaded.source.name} knows {loaded.context_length}; give a smaller --context"
@@ -125,7 +126,7 @@ class _Stopwatch:
 
     def __init__(self, loaded: LoadedModel, options: ProfileOptions) -> None:
         self._adapter, self._options = loaded.adapter, options
-        self._devices = sorted({p.device.index or 0 for p in loaded.model.parameters() if p.device.type == "cuda"})
+        self._devices = {parameter.device for parameter in loaded.model.parameters()}
         self.times: defaultdict[tuple[Any, int], list[float]] = defaultdict(list)
         """(part, rows) -> seconds, one a round."""
         generator = torch.Generator().manual_seed(0)
@@ -174,7 +175,7 @@ class _Stopwatch:
 
     def _now(self) -> float:
         for device in self._devices:
-            torch.cuda.synchronize(device)
+            synchronise(device)
         return time.perf_counter()
 
     def _decode(self, num_tokens: int) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from exitbench.decode.cache import SlotCache, StateWrittenError
 from exitbench.decode.stack import Calls, Stack
 from exitbench.models.adapter import forward_replaced
 
-__all__ = ["Abilities", "StateWrite", "left_out"]
+__all__ = ["Abilities", "StateWrite"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,20 @@ class StateWrite:
     """Writes after which the block may stop; None: it runs to its end."""
     idle: tuple[torch.nn.Module, ...] = ()
     """Products that no write needs."""
+
+    def write(self, stack: Stack, cache: SlotCache, block: int, calls: Calls, hidden: torch.Tensor) -> None:
+        """Write the state of a block as if it had been given these hidden states."""
+        if self.num_writes is None:
+            stack.block(block, calls, hidden)
+            return
+        cache.stop_at = cache.num_writes + self.num_writes
+        try:
+            with _left_out(self.idle):
+                stack.block(block, calls, hidden)
+        except StateWrittenError:
+            pass
+        finally:
+            cache.stop_at = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,22 +58,11 @@ class Abilities:
 
     def write_state(self, stack: Stack, cache: SlotCache, block: int, calls: Calls, hidden: torch.Tensor) -> None:
         """Write the state of a skipped block as if it had been given these hidden states."""
-        how = self.writes[block]
-        if how.num_writes is None:
-            stack.block(block, calls, hidden)
-            return
-        cache.stop_at = cache.num_writes + how.num_writes
-        try:
-            with left_out(how.idle):
-                stack.block(block, calls, hidden)
-        except StateWrittenError:
-            pass
-        finally:
-            cache.stop_at = None
+        self.writes[block].write(stack, cache, block, calls, hidden)
 
 
 @contextmanager
-def left_out(modules: Sequence[torch.nn.Module]) -> Iterator[None]:
+def _left_out(modules: Sequence[torch.nn.Module]) -> Iterator[None]:
     """Let linear maps return zeros."""
     with ExitStack() as stack:
         for module in modules:

@@ -28,6 +28,7 @@ from exitbench.decode.abilities import Abilities
 from exitbench.decode.cache import RowStates
 from exitbench.decode.probe import Looks, Reader
 from exitbench.decode.stack import Calls, Stack, Tokens
+from exitbench.trace.generate import padded_left
 
 __all__ = ["Batch", "Counts", "Train"]
 
@@ -94,7 +95,7 @@ class _Outcome:
 
     depth: dict[int, int] = field(default_factory=dict)
     read: dict[int, torch.Tensor] = field(default_factory=dict)
-    """(T, D) to be read out for the answer."""
+    """(1, D) to be read out for the answer."""
     raw: dict[int, torch.Tensor] = field(default_factory=dict)
     """(V',) what the head returned for it, where a probe asked."""
 
@@ -133,12 +134,8 @@ class Batch:
         self._state, self._row_mode, self._most_waiting = state, row_mode, most_waiting
         self.width = max(map(len, prompts))
         """Slots of the prompts."""
-        self.ids = torch.zeros(len(prompts), self.width + room, dtype=torch.long)
-        mask = torch.ones_like(self.ids)
-        for row, prompt in enumerate(prompts):
-            self.ids[row, self.width - len(prompt) : self.width] = torch.tensor(prompt)
-            mask[row, : self.width - len(prompt)] = 0
-        self.ids = self.ids.to(device)
+        ids, mask = padded_left(prompts, 0)
+        self.ids, mask = functional.pad(ids, (0, room)).to(device), functional.pad(mask, (0, room), value=1)
         self._positions = (mask.cumsum(1) - 1).clamp_min(0).to(device)
         self._mask = None if mask.all() else mask.to(device)
         self.cache = stack.new_cache()
@@ -191,7 +188,7 @@ class Batch:
                 self._stack.head_output = torch.stack([outcome.raw[row] for row in rows])[:, None]
             read = torch.stack([outcome.read[row] for row in rows])
             # Some models' code behind the blocks relies on getting as many tokens back as it gave.
-            return read if read.shape[1] == stop - start else functional.pad(read, (0, 0, stop - start - 1, 0))
+            return read if stop - start == 1 else functional.pad(read, (0, 0, stop - start - 1, 0))
 
         self._outcome, self._checks = _Outcome(), checks
         logits = self._stack.drive(self._tokens(rows, start, stop), self.cache, drive)

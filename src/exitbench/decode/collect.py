@@ -138,7 +138,8 @@ class _Work:
         for turn in range(max(len(sample.turns) for sample in samples)):
             waiting = [place for place, sample in enumerate(samples) if len(sample.turns) > turn == len(said[place])]
             asked = {place: self._prompt(samples[place], said[place]) for place in waiting}
-            places = [place for place in waiting if self._fits(asked[place])]
+            longest = self._options.max_new_tokens
+            places = [place for place in waiting if self._loaded.has_room_for(len(asked[place]) + longest)]
             turns += [self._outgrown(samples[place], turn, asked[place]) for place in waiting if place not in places]
             if not places:
                 continue
@@ -169,10 +170,6 @@ class _Work:
 
     def _text(self, ids: Sequence[int]) -> str:
         return str(self._loaded.tokenizer.decode(list(ids), skip_special_tokens=True))
-
-    def _fits(self, prompt: Sequence[int]) -> bool:
-        context = self._loaded.context_length
-        return context is None or len(prompt) + self._options.max_new_tokens <= context
 
     def _outgrown(self, sample: Sample, turn: int, prompt: Sequence[int]) -> Turn:
         """A turn of a conversation that has become longer than the model's context, and the last one of it."""

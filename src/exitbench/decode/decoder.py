@@ -228,15 +228,16 @@ class ExitDecoder:
             raise DecodeError(f"max_new_tokens is {max_new_tokens}, expected at least 1")
         if not prompts:
             raise DecodeError("there are no prompts, expected at least 1")
-        limit, table = self.loaded.context_length, self._num_ids
         for number, prompt in enumerate(prompts, start=1):
             if len(prompt) == 0:
                 raise DecodeError(f"prompt {number} has no tokens, expected at least 1")
-            unknown = [token for token in prompt if not 0 <= token < table]
+            unknown = [token for token in prompt if not 0 <= token < self._num_ids]
             if unknown:
-                raise DecodeError(f"prompt {number} has the token {unknown[0]}, the model knows 0 to {table - 1}")
-            if limit is not None and len(prompt) + max_new_tokens > limit:
+                raise DecodeError(
+                    f"prompt {number} has the token {unknown[0]}, the model knows 0 to {self._num_ids - 1}"
+                )
+            if not self.loaded.has_room_for(len(prompt) + max_new_tokens):
                 raise DecodeError(
                     f"prompt {number} has {len(prompt)} tokens and the answer up to {max_new_tokens}, the model knows "
-                    f"{limit} positions; shorten the prompt or lower --max-new-tokens"
+                    f"{self.loaded.context_length} positions; shorten the prompt or lower --max-new-tokens"
                 )

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.nn import functional
 from transformers import GenerationConfig
 
 from exitbench.decode.engine import Answer, Decoded
 from exitbench.errors import DecodeError
 from exitbench.models.load import LoadedModel
 from exitbench.models.strict import LOAD_ERRORS, one_line, quiet_transformers
-from exitbench.trace.generate import end_token_ids
+from exitbench.trace.generate import end_token_ids, padded_left, up_to_end
 
 __all__ = ["Greedy", "SelfSpeculation"]
 
@@ -60,10 +59,7 @@ class Greedy:
     def decode(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> Decoded:
         """Greedy answers, in one batch padded on the left."""
         model: Any = self._loaded.model
-        width = max(map(len, prompts))
-        rows = [functional.pad(torch.tensor(list(prompt)), (width - len(prompt), 0)) for prompt in prompts]
-        ids = torch.stack(rows).to(model.device)
-        mask = torch.stack([(torch.arange(width) >= width - len(prompt)).long() for prompt in prompts]).to(model.device)
+        ids, mask = (values.to(model.device) for values in padded_left(prompts, 0))
         ends = [] if self._past_ends else end_token_ids(model)
         config = GenerationConfig(
             do_sample=False,
@@ -78,14 +74,11 @@ class Greedy:
         start = time.perf_counter()
         with torch.inference_mode(), quiet_transformers():
             output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config, streamer=streamer)
-        new = output[:, width:].tolist()
+        new = output[:, ids.shape[1] :].tolist()
         total = time.perf_counter() - start
-        answers = []
-        for row in new:
-            stop = next((place + 1 for place, token in enumerate(row) if token in ends), len(row))
-            answers.append(Answer(ids=tuple(row[:stop])))
+        answers = tuple(Answer(ids=tuple(up_to_end(row, ends))) for row in new)
         prefill = None if first.at is None else first.at - start
-        return Decoded(answers=tuple(answers), prefill_s=prefill, total_s=total, counts={})
+        return Decoded(answers=answers, prefill_s=prefill, total_s=total, counts={})
 
 
 class SelfSpeculation(Greedy):

@@ -92,11 +92,11 @@ def write_batch(folder: Path, batch: Batch) -> None:
     """Append a batch; what a killed run left of another is cut off first."""
     line = (batch.model_dump_json() + "\n").encode()
     with (folder / _BATCHES).open("ab+") as file:
-        end = file.tell()
-        file.seek(0)
-        complete = file.read().rfind(b"\n") + 1
-        if complete != end:
-            file.truncate(complete)
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
         file.write(line)
         file.flush()
         os.fsync(file.fileno())

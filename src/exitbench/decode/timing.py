@@ -25,7 +25,17 @@ from exitbench.decode.engine import Decoded
 from exitbench.models.shape import ModelShape
 from exitbench.replay.cost import block_work, readout_work
 
-__all__ = ["Ceilings", "Spread", "Timing", "full_work", "measure_ceilings", "quiet", "synchronise", "time_in_turns"]
+__all__ = [
+    "Ceilings",
+    "Spread",
+    "Timing",
+    "full_work",
+    "measure_ceilings",
+    "quiet",
+    "resident_bytes",
+    "synchronise",
+    "time_in_turns",
+]
 
 Job = Callable[[], Decoded]
 
@@ -169,13 +179,23 @@ def _peak_bytes(job: Job, device: torch.device) -> int | None:
             job()
             return torch.cuda.max_memory_allocated(device) - before
         try:
-            ctypes.CDLL(None).malloc_trim(0)  # what is free goes back, or the job would find it there and need nothing
-            Path("/proc/self/clear_refs").write_text("5")  # sets the kernel's high-water mark back to now
-            before = _resident("VmRSS")
-            job()
-            return max(_resident("VmHWM") - before, 0)
-        except (OSError, AttributeError):  # no Linux with glibc, or a container that forbids it
+            before, most = resident_bytes(job)
+        except (OSError, AttributeError):
             return None
+        return max(most - before, 0)
+
+
+def resident_bytes(work: Callable[[], object]) -> tuple[int, int]:
+    """Bytes of this process that were resident before some work, and most of them while it was done.
+
+    Raises:
+        OSError, AttributeError: no Linux with glibc, or a container that forbids it.
+    """
+    ctypes.CDLL(None).malloc_trim(0)  # what is free goes back, or the work would find it there and need nothing
+    Path("/proc/self/clear_refs").write_text("5")  # sets the kernel's high-water mark back to now
+    before = _resident("VmRSS")
+    work()
+    return before, _resident("VmHWM")
 
 
 def _resident(field: str) -> int:

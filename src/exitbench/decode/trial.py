@@ -214,9 +214,7 @@ class _Trial:
 
         def passing(block: int, train: Train) -> None:
             calls = batch.calls(train.rows, train.start, train.stop)
-            found.append(
-                self._write(batch, abilities, block, calls, train.hidden) if abilities.rolls_back else StateWrite()
-            )
+            found.append(self._write(batch, block, calls, train.hidden) if abilities.rolls_back else StateWrite())
 
         batch.ids[0, batch.width] = self._rows[0][-_STEPS]
         batch.on_pass = passing
@@ -224,13 +222,7 @@ class _Trial:
         return tuple(found)
 
     def _maps_before(
-        self,
-        end: StateWrite,
-        batch: Batch,
-        abilities: Abilities,
-        block: int,
-        calls: Calls,
-        hidden: torch.Tensor,
+        self, end: StateWrite, batch: Batch, block: int, calls: Calls, hidden: torch.Tensor
     ) -> list[torch.nn.Module]:
         """Linear maps of a block that are reached before its last write."""
         reached: dict[torch.nn.Module, None] = {}
@@ -240,12 +232,11 @@ class _Trial:
                 if type(module) is torch.nn.Linear:
                     hook = module.register_forward_pre_hook(lambda module, _: reached.update({module: None}))
                     stack.callback(hook.remove)
-            one = replace(abilities, writes=(end,) * self._stack.num_blocks)
-            one.write_state(self._stack, batch.cache, block, calls, hidden)
+            end.write(self._stack, batch.cache, block, calls, hidden)
         batch.states.restore(block, start)
         return list(reached)
 
-    def _write(self, batch: Batch, abilities: Abilities, block: int, calls: Calls, hidden: torch.Tensor) -> StateWrite:
+    def _write(self, batch: Batch, block: int, calls: Calls, hidden: torch.Tensor) -> StateWrite:
         """Try the shortcuts of one block on one token; its state is afterwards what it was."""
         states, cache = batch.states, batch.cache
         before = cache.num_writes
@@ -257,8 +248,7 @@ class _Trial:
         def gives_the_same(how: StateWrite) -> bool:
             states.restore(block, start)
             start[:] = states.mark(block)
-            one = replace(abilities, writes=(how,) * self._stack.num_blocks)
-            one.write_state(self._stack, cache, block, calls, hidden)
+            how.write(self._stack, cache, block, calls, hidden)
             return states.same(block, wanted)
 
         best = StateWrite()
@@ -266,7 +256,7 @@ class _Trial:
             best = StateWrite(num_writes=num_writes)
             idle = tuple(
                 module
-                for module in self._maps_before(best, batch, abilities, block, calls, hidden)
+                for module in self._maps_before(best, batch, block, calls, hidden)
                 if gives_the_same(StateWrite(num_writes=num_writes, idle=(module,)))
             )
             together = StateWrite(num_writes=num_writes, idle=idle)

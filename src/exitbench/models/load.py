@@ -49,6 +49,10 @@ class ProvedModel:
         """Longest sequence the model knows positions for; None if its config does not say."""
         return getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
 
+    def has_room_for(self, num_tokens: int) -> bool:
+        """Whether the model has positions for a sequence of so many tokens, as far as its config says."""
+        return self.context_length is None or num_tokens <= self.context_length
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel(ProvedModel):

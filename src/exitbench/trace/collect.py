@@ -184,8 +184,7 @@ class _Answers:
         return conversation_ids(self._loaded.tokenizer, turns, texts, chat=self._chat)
 
     def _fits(self, prompt: Sequence[int]) -> bool:
-        context = self._loaded.context_length
-        return context is None or len(prompt) + self._options.max_new_tokens <= context
+        return self._loaded.has_room_for(len(prompt) + self._options.max_new_tokens)
 
     def _refuse_too_long(self) -> None:
         lengths = {s.id: len(ids) for s in self.samples if not self._fits(ids := self._prompt(s, []))}

@@ -1,12 +1,12 @@
 """The model's own greedy answers, generated in batches with the key-value cache, by transformers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-__all__ = ["end_token_ids", "greedy_answers"]
+__all__ = ["end_token_ids", "greedy_answers", "padded_left", "up_to_end"]
 
 
 def end_token_ids(model: PreTrainedModel) -> list[int]:
@@ -14,6 +14,22 @@ def end_token_ids(model: PreTrainedModel) -> list[int]:
     assert model.generation_config is not None
     ends = model.generation_config.eos_token_id
     return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
+def padded_left(prompts: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, P) token ids of prompts, the shorter ones padded on the left, and 1 for tokens, 0 for padding."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), width), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    return ids, mask
+
+
+def up_to_end(ids: list[int], ends: Collection[int]) -> list[int]:
+    """An answer up to and including its first end token."""
+    return ids[: next((place + 1 for place, token in enumerate(ids) if token in ends), len(ids))]
 
 
 @torch.inference_mode()
@@ -31,12 +47,7 @@ def greedy_answers(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max
     ends = end_token_ids(model)
     pad = model.generation_config.pad_token_id
     pad = pad if isinstance(pad, int) else ends[0] if ends else 0
-    width = max(len(prompt) for prompt in prompts)
-    ids = torch.full((len(prompts), width), pad, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
+    ids, mask = padded_left(prompts, pad)
     generate: Any = model.generate
     output = generate(
         input_ids=ids.to(model.device),
@@ -45,8 +56,4 @@ def greedy_answers(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max
         max_new_tokens=max_new_tokens,
         pad_token_id=pad,
     )
-    answers = []
-    for new in output[:, width:].tolist():
-        stop = next((i + 1 for i, token in enumerate(new) if token in ends), len(new))
-        answers.append(new[:stop])
-    return answers
+    return [up_to_end(new, ends) for new in output[:, ids.shape[1] :].tolist()]
