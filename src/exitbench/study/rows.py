@@ -1,7 +1,7 @@
 """What a study leaves: flat rows, one a figure, in one Parquet file a cell.
 
-A row says what was measured (`figure`, and at which depth, for which policy, ...), on what (identity), what is known of
-the model (factors), and how it was made. Missing is null, and then `reason` says why. Imports no torch: results are read
+A row says what was measured (`figure`, and at which depth, for which policy), on what (identity), what is known of the
+model (factors), and how it was made. Missing is null, and then `reason` says why. Imports no torch: results are read
 where no model is.
 
 Non-goals: computing figures, and comparing models.
