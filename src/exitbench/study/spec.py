@@ -229,7 +229,10 @@ class ModelEntry(_Section):
     revisions: Literal["log", "all"] | Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] = "all"
     """Which of the checkpoints."""
     count: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """At most so many of them."""
+    """Of those that "log" chooses."""
+    pattern: Text | None = None
+    """Of the names of checkpoints, where nothing known describes them."""
+    tokens_per_step: Annotated[int, Field(ge=1)] | None = None
     label: Label | None = None
     tags: dict[Label, TagValue] = {}
     facts: Facts = Facts()
@@ -238,7 +241,7 @@ class ModelEntry(_Section):
     def _one_kind(self) -> "ModelEntry":
         if (self.model is None) == (self.checkpoints is None):
             raise _error("a model entry has one of the keys 'model' and 'checkpoints'; give one of the two")
-        odd = {"model": ("revisions", "count"), "checkpoints": ("revision",)}
+        odd = {"model": ("revisions", "count", "pattern", "tokens_per_step"), "checkpoints": ("revision",)}
         kind = "model" if self.checkpoints is None else "checkpoints"
         for name in odd[kind]:
             if name in self.model_fields_set:
