@@ -76,13 +76,16 @@ class StudyFolder:
 
     def begin(self, spec_text: bytes, cells: Sequence[Cell]) -> None:
         """Note the spec, and bring what is there in line with it: words of rows, stale cells, scratch of dead runs."""
+        for file in (*self.path.glob(".*.tmp"), *self.path.glob("cells/.*.tmp")):
+            file.unlink()
         with replacing(self._spec_file) as temporary:
             temporary.write_bytes(spec_text)
         planned = {cell.id: cell for cell in cells}
         for file in sorted((self.path / "cells").glob("*.parquet")):
             if file.stem in planned:
                 self._refresh(file, planned[file.stem])
-                self._tidy(file.stem)
+                if self.failure(planned[file.stem]) is None:
+                    self._tidy(file.stem)
             else:
                 (self.path / "stale").mkdir(exist_ok=True)
                 file.replace(self.path / "stale" / file.name)
@@ -99,8 +102,9 @@ class StudyFolder:
         if all((dict(there[name]) if name == "tags" else there[name]) == word for name, word in words.items()):
             return
         for name, word in words.items():
-            values = [sorted(word.items()) if name == "tags" else word] * len(table)
-            table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), pa.array(values, SCHEMA.field(name).type))
+            field, value = SCHEMA.field(name), sorted(word.items()) if name == "tags" else word
+            column = pa.array([value] * len(table), field.type)
+            table = table.set_column(SCHEMA.get_field_index(name), field, column)
         with replacing(file) as temporary:
             pq.write_table(table, temporary, compression="zstd")
 

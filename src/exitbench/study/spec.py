@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from exitbench.config import TUNED, Mode, TraceOptions
@@ -22,6 +22,7 @@ from exitbench.models.shape import ModelKind
 from exitbench.plain import is_control
 from exitbench.policies import POLICIES, Schedule
 from exitbench.sizes import parse_size
+from exitbench.study.finding_spec import FindingSpec, parse_finding
 from exitbench.study.plain_yaml import read_plain_yaml
 
 __all__ = [
@@ -102,6 +103,13 @@ def _probes(value: str) -> str:
         return Schedule.parse(value).text
     except ExitbenchError as error:
         raise _error(str(error)) from error
+
+
+def _finding(value: Any) -> FindingSpec | None:
+    try:
+        return None if value is None else parse_finding(value)
+    except ExitbenchError as error:
+        raise _error(str(error).removeprefix("finding: ")) from error
 
 
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_text)]
@@ -273,7 +281,7 @@ class StudySpec(_Section):
     policies: Annotated[tuple[PolicyEntry, ...], Field(strict=False)] = ()
     models: Annotated[tuple[ModelEntry, ...], Field(strict=False, min_length=1)]
     keep_traces: bool = False
-    finding: dict[str, Any] | None = None
+    finding: Annotated[FindingSpec | None, PlainValidator(_finding)] = None
 
     @model_validator(mode="after")
     def _measures_something(self) -> "StudySpec":
