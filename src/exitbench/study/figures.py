@@ -26,7 +26,7 @@ POLICY_FIGURES = {
     "policy_detectability": "detectability",
     "policy_over_plain": "over_plain",
 }
-"""Figure of a row -> field of an operating point. The variant names policy and probes, the target what it is held to."""
+"""Figure of a row -> field of an operating point; the variant names policy and probes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Found:
 
 def card_figures(card: ScoreCard) -> Iterator[Found]:
     """Every figure and curve of a card, EAS at every alpha, and how many samples failed."""
-    counts = {"n_tokens": card.n_tokens, "n_prompts": card.n_prompts}
+    counts: dict[str, Any] = {"n_tokens": card.n_tokens, "n_prompts": card.n_prompts}
     yield Found(figure="n_failed", value=card.n_failed, unit="samples", **counts)
     for name, field in ScoreCard.model_fields.items():
         value, unit = getattr(card, name), _UNITS.get(name, _SHARE)
@@ -76,10 +76,10 @@ def _figure(name: str, figure: Figure | None, reason: str | None, unit: str, **p
     return Found(figure=name, unit=unit, reason=why, **figure.model_dump(), **place)
 
 
-def _curve(name: str, curve: Curve, unit: str, counts: dict[str, int], **place: Any) -> Iterator[Found]:
+def _curve(name: str, curve: Curve, unit: str, counts: dict[str, Any], **place: Any) -> Iterator[Found]:
     """One figure a point; its place is a depth where the axis is one."""
     for at, value, low, high in zip(curve.at, curve.value, curve.low, curve.high, strict=True):
-        where = {"depth": int(at)} if curve.axis == "depth" else {"at": float(at)}
+        where: dict[str, Any] = {"depth": int(at)} if curve.axis == "depth" else {"at": float(at)}
         reason = "no token to take it over" if value is None else None
         yield Found(figure=name, value=value, low=low, high=high, unit=unit, reason=reason, **where, **counts, **place)
 
@@ -94,7 +94,7 @@ def replay_figures(replay: Replay, variants: Sequence[tuple[str, str]]) -> Itera
     for point in replay.points:
         if (point.policy, point.probes) not in variants:
             continue
-        place = {
+        place: dict[str, Any] = {
             "variant": _variant(point.policy, point.probes),
             "target": f"{point.procedure} {point.risk} {point.eps:g}",
         }

@@ -10,7 +10,6 @@
 Every file has its name only when it is complete.
 """
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,7 +136,7 @@ class StudyFolder:
         """Remove the scratch of a cell, and the folder of all scratch with the last of it."""
         work = self.path / "work"
         shutil.rmtree(work / cell, ignore_errors=True)
-        if work.is_dir() and not os.listdir(work):
+        if work.is_dir() and not any(work.iterdir()):
             work.rmdir()
 
 

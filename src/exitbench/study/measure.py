@@ -75,7 +75,7 @@ def failed_rows(cell: Cell, spec: StudySpec, reason: str, observed: Observed, *,
 
 
 def observed_of(cell: Cell, loaded: LoadedModel | None) -> Observed:
-    """What is known of a cell's model: of the table where it is listed, the rest as counted on the weights, if loaded."""
+    """What is known of a cell's model: what the table lists, and the rest as counted on its weights, if loaded."""
     listed = catalogue().find(cell.model.hub_id)
     if loaded is None:
         return Observed(facts=listed or ModelFacts())
