@@ -36,6 +36,10 @@ class Stretch:
     first_row: int
     """Position of the first counted token; counted are all from here to the last but one."""
     turn: int
+    sample: int
+    """Index of its sample in the trace."""
+    category: str
+    """Of the sample."""
 
 
 class Recorder:
