@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from exitbench.lens import Translators
-from exitbench.models.load import LoadedModel
+from exitbench.models.load import ProvedModel
 from exitbench.signals import compute_signals
 from exitbench.signals.compute import DEFAULT_MEMORY
 from exitbench.signals.lazy import LazyDecisions
@@ -62,7 +62,7 @@ class Recorder:
 
     def __init__(
         self,
-        loaded: LoadedModel,
+        loaded: ProvedModel,
         translators: Translators | None = None,
         *,
         fast: bool,
