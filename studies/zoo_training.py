@@ -29,8 +29,9 @@ from twin_corpus import generated
 from zoo_families import FAMILIES, Family, Preset
 from zoo_text import Text
 
-__all__ = ["RECORD", "Member", "checkpoint_steps", "train"]
+__all__ = ["CHECKPOINT", "RECORD", "Member", "checkpoint_steps", "train"]
 
+CHECKPOINT = "checkpoint.json"
 RECORD = "training.json"
 _OPTIMISER = "optimiser.safetensors"
 _IGNORED = -100  # what cross-entropy leaves out
@@ -218,8 +219,7 @@ def _leave(member: Member, model: PreTrainedModel, optimiser: torch.optim.Optimi
     shutil.rmtree(unfinished, ignore_errors=True)
     model.save_pretrained(unfinished)
     member.text.tokenizer.save_pretrained(unfinished)
-    tokens = step * member.preset.rows * member.preset.row_tokens
-    write_json(unfinished / "checkpoint.json", {"step": step, "tokens_seen": tokens})
+    write_json(unfinished / CHECKPOINT, _facts(member, step))
     names = {parameter: name for name, parameter in model.named_parameters()}
     state = {
         f"{part}/{names[parameter]}": value.contiguous().clone()
@@ -231,6 +231,13 @@ def _leave(member: Member, model: PreTrainedModel, optimiser: torch.optim.Optimi
     unfinished.replace(folder)
     for older in _optimisers(member, below=step):
         older.unlink()
+
+
+def _facts(member: Member, step: int, **tags: float) -> dict[str, Any]:
+    """What a checkpoint says of itself to whoever studies it."""
+    tokens = step * member.preset.rows * member.preset.row_tokens
+    named = {"zoo": member.family_name, "seed": str(member.seed)} | {name: f"{tag:.4f}" for name, tag in tags.items()}
+    return {"step": step, "tokens_seen": tokens, "tags": named}
 
 
 def _optimisers(member: Member, *, below: int) -> Iterator[Path]:
@@ -257,6 +264,8 @@ def _finish(member: Member, model: PreTrainedModel) -> None:
         "unigram_loss": unigram,
         "loss_below_unigram": unigram - loss,
     }
+    losses = {name: record[name] for name in ("held_out_loss", "unigram_loss", "loss_below_unigram")}
+    write_json(_folder(member, member.steps) / CHECKPOINT, _facts(member, member.steps, **losses))
     write_json(member.folder / RECORD, record)
     for file in _optimisers(member, below=member.steps + 1):
         file.unlink()

@@ -216,4 +216,8 @@ def test_the_script_trains_a_zoo_and_goes_on_with_it(tmp_path):
     assert second["dense-0"]["seconds"] < 1
     assert second["dense-0"]["held_out_loss"] == first["dense-0"]["held_out_loss"]
     assert second["dense-0"]["text"]["train_tokens"] > 100_000
-    assert (tmp_path / "instruct-0" / "step-1" / "model.safetensors").is_file()
+    last = json.loads((tmp_path / "instruct-0" / "step-1" / "checkpoint.json").read_text())
+    assert (last["step"], last["tokens_seen"]) == (1, 4 * 32)
+    assert float(last["tags"]["loss_below_unigram"]) == pytest.approx(
+        second["instruct-0"]["loss_below_unigram"], abs=1e-4
+    )
