@@ -7,6 +7,7 @@ where no model is.
 Non-goals: computing figures, and comparing models.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -108,21 +109,34 @@ class Row:
     """What the whole cell took, loading included."""
 
 
-_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "Status": pa.string()}
+_TYPES: dict[str, pa.DataType] = {
+    "str": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+    "Status": pa.string(),
+}
 
 
 def _type(annotation: Any) -> pa.DataType:
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation).removesuffix(" | None")
-    return _TYPES.get(name, pa.map_(pa.string(), pa.string()) if name.startswith("dict") else pa.string())
+    tags: pa.DataType = pa.map_(pa.string(), pa.string())
+    return tags if name.startswith("dict") else _TYPES.get(name, pa.string())
 
 
 SCHEMA = pa.schema([pa.field(f.name, _type(f.type)) for f in fields(Row)])
 """Columns of a file of rows, in the order of `Row`."""
 
 
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """Write the rows of one cell, atomically; the same rows give the same bytes."""
+def write_rows(path: Path, rows: list[Row], *, notes: Mapping[str, str] | None = None) -> None:
+    """Write the rows of one cell, atomically; the same rows give the same bytes.
+
+    Args:
+        path: of the file.
+        rows: of the cell.
+        notes: kept as metadata of the file, for the next run; no part of the rows.
+    """
     columns = {f.name: [getattr(row, f.name) for row in rows] for f in fields(Row)}
     columns["tags"] = [sorted(tags.items()) for tags in columns["tags"]]
     with replacing(path) as temporary:
-        pq.write_table(pa.table(columns, schema=SCHEMA), temporary, compression="zstd")
+        pq.write_table(pa.table(columns, schema=SCHEMA.with_metadata(dict(notes or {}))), temporary, compression="zstd")
