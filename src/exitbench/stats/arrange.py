@@ -47,9 +47,7 @@ def num_arrangements(labels: Floats, strata: Ints) -> int:
     return count
 
 
-def permutation_p(
-    labels: Floats, strata: Ints, effect: Callable[[Floats], Floats], *, seed: int = 0
-) -> Permuted:
+def permutation_p(labels: Floats, strata: Ints, effect: Callable[[Floats], Floats], *, seed: int = 0) -> Permuted:
     """Test whether labels matter.
 
     Args:

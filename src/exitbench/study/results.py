@@ -111,7 +111,9 @@ def _row(values: dict[str, Any], path: Path) -> Row:
         raise ReportError(f"{plain(str(path))}: status is {got!r}, expected one of {', '.join(get_args(Status))}")
     for name in ("value", "low", "high", "at"):
         if values[name] is not None and not math.isfinite(values[name]):
-            raise ReportError(f"{plain(str(path))}: {name} of {plain(values['figure'])} is {values[name]}, not a number")
+            raise ReportError(
+                f"{plain(str(path))}: {name} of {plain(values['figure'])} is {values[name]}, not a number"
+            )
     if (values["value"] is None) == (values["status"] == "ok"):
         raise ReportError(
             f"{plain(str(path))}: {plain(values['figure'])} has status {values['status']} and value {values['value']}"
@@ -127,9 +129,7 @@ def _conflict(first: Row, where: Path, second: Row, here: Path) -> str:
     what = " ".join(str(value) for name in MEASURED if (value := getattr(first, name)) is not None)
     revision = "" if first.revision is None else f" at {first.revision}"
     subject = plain(f"{what} of {first.model}{revision} on {first.workload}")
-    both = " and ".join(
-        f"{_shown(row)} in {plain(str(file))}" for row, file in ((first, where), (second, here))
-    )
+    both = " and ".join(f"{_shown(row)} in {plain(str(file))}" for row, file in ((first, where), (second, here)))
     return f"two rows of one identity with different numbers: {subject} is {both}; delete the cell that is wrong"
 
 
