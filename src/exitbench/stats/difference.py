@@ -2,8 +2,8 @@
 
 The effect is the difference of means; of several strata, their differences weighted as least squares does, by
 n1 n2 / (n1 + n2). Pairs are strata with one of each, and the effect is then the mean difference of a pair. Two tests:
-labels exchanged within strata (of pairs: signs flipped), and Student's (Welch's of groups in one stratum, the paired one
-of pairs, and otherwise least squares with an intercept a stratum).
+labels exchanged within strata (of pairs: signs flipped), and Student's (Welch's of groups in one stratum, the paired
+one of pairs, and otherwise least squares with an intercept a stratum).
 
 Letters: N models, A arrangements.
 """

@@ -1,8 +1,8 @@
 """Reading the rows that studies left, strictly.
 
-A file that is no Parquet, that broke off, that lacks a column or has one more is refused by name: a study from which one
-cell was dropped in silence would still give figures. The same figure measured twice may be there twice, with the same
-numbers; with different ones it is refused, and both are shown.
+A file that is no Parquet, that broke off, that lacks a column or has one more is refused by name: a study from which
+one cell was dropped in silence would still give figures. The same figure measured twice may be there twice, with the
+same numbers; with different ones it is refused, and both are shown.
 
 Non-goals: choosing among rows, and computing anything with them.
 """
@@ -70,9 +70,8 @@ def rows_of_file(path: Path) -> list[Row]:
     except OSError as error:
         raise ReportError(f"cannot read {plain(str(path))}: {plain(str(error.strerror or error))}") from error
     except pa.ArrowException as error:
-        raise ReportError(
-            f"{plain(str(path))} is no whole Parquet file ({plain(str(error))[:120]}); delete it and run its study again"
-        ) from error
+        why = plain(str(error))[:120]
+        raise ReportError(f"{plain(str(path))} is no whole Parquet file ({why}); delete it and run it again") from error
     problem = _other_schema(table.schema)
     if problem is not None:
         raise ReportError(f"{plain(str(path))}: {problem}")
