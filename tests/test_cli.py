@@ -53,6 +53,7 @@ OPTIONS = {
         *("--dtype", "--device", "--max-memory", "--attention", "--revision", "--trust-remote-code", "--out"),
         *("--run-code", "--json", "--quiet"),
     },
+    "findings": {"--out", "--json"},
     "report": {"--out", "--skip-corrupt", "--seed"},
     "check": {
         *("--all", "--dtype", "--device", "--max-memory", "--attention", "--revision", "--trust-remote-code"),
