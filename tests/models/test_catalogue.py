@@ -306,6 +306,17 @@ def test_checkpoint_suites() -> None:
     assert (patterns["allenai/OLMo-1B-hf"] or "").format(step=1000, tokens=4) == "step1000-tokens4B"
 
 
+def test_tokens_of_a_step() -> None:
+    """Bug: tokens of a step where nothing counts steps, or a figure that is off by a factor."""
+    told = {facts.hub_id: facts for facts in catalogue() if facts.tokens_per_step is not None}
+    assert _ids(told.values()) <= _ids(catalogue().checkpoint_suites())
+    assert all("{step}" in (facts.checkpoint_revision or "") for facts in told.values())
+    pythias = {facts.tokens_per_step for facts in catalogue() if facts.family == "Pythia"}
+    assert pythias == {1024 * 2048}  # sequences of a batch, tokens of a sequence
+    assert 143_000 * 1024 * 2048 == 299_892_736_000  # what Pythia's authors say that each of them saw
+    assert told["HuggingFaceTB/SmolLM2-360M"].unverified.count("tokens_per_step") == 1
+
+
 def test_one_model_listed_twice_is_a_bug_of_ours() -> None:
     """Bug: two rows of which the first is silently ignored."""
     facts = ModelFacts(hub_id="org/a")
