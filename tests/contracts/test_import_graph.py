@@ -18,6 +18,7 @@ ORDER = (
     ("lens",),
     ("trace",),
     ("stats",),
+    ("representation",),
     ("policies",),
     ("replay",),
     ("score",),
@@ -43,7 +44,7 @@ WITHOUT_TORCH = (
     *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.replay.cost", "exitbench.replay.times"),
     *("exitbench.models.shape", "exitbench.models.catalogue"),
     *("exitbench.stats", "exitbench.policies", "exitbench.replay.crossfit", "exitbench.replay.frontier"),
-    *("exitbench.decode.result", "exitbench.decode.sandbox", "exitbench.report.decoding"),
+    *("exitbench.representation", "exitbench.decode.result", "exitbench.decode.sandbox", "exitbench.report.decoding"),
 )
 
 

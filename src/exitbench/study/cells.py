@@ -10,7 +10,6 @@ fetched or loaded.
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence

@@ -10,7 +10,6 @@
 Every file has its name only when it is complete.
 """
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -115,6 +114,10 @@ class StudyFolder:
         failed = (first["status"], first["figure"]) == ("failed", "cell")
         return Failure(cell=cell.id, name=cell.name, reason=first["reason"]) if failed else None
 
+    def seconds(self, cell: Cell) -> float:
+        """What a cell that was tried took."""
+        return float(_read(self.rows_of(cell.id), ["seconds"])["seconds"][0].as_py())
+
     def is_tried(self, cell: Cell) -> bool:
         """Whether a cell was measured or failed."""
         return self.rows_of(cell.id).is_file()
@@ -133,7 +136,7 @@ class StudyFolder:
         """Remove the scratch of a cell, and the folder of all scratch with the last of it."""
         work = self.path / "work"
         shutil.rmtree(work / cell, ignore_errors=True)
-        if work.is_dir() and not os.listdir(work):
+        if work.is_dir() and not any(work.iterdir()):
             work.rmdir()
 
 
