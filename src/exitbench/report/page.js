@@ -62,7 +62,9 @@
       tooltip: { theme: darkScheme.matches ? "dark" : "light" },
     };
     for (const place of document.querySelectorAll(".chart")) {
-      const view = await window.vegaEmbed(place, read(place.dataset.spec), options);
+      const spec = read(place.dataset.spec);
+      place.dispatchEvent(new CustomEvent("draw", { detail: spec }));
+      const view = await window.vegaEmbed(place, spec, options);
       views.push(view);
       place.dispatchEvent(new CustomEvent("drawn", { detail: view.view }));
     }
