@@ -29,7 +29,8 @@ def render(template: str, *, scripts: tuple[str, ...], **values: Any) -> str:
 
     Args:
         template: file name of the template, in this package.
-        scripts: file names of the page's own scripts, in this package; they run in this order, the charts' library first.
+        scripts: file names of the page's own scripts, in this package, in the order in which they run; the charts'
+            library comes first.
         values: what the template reads.
     """
     running = [_chart_library(), *map(_asset, scripts)]

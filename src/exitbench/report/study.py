@@ -1,4 +1,4 @@
-"""One self-contained HTML page for a study: every cell, what came of the question, training by depth, and models compared.
+"""One self-contained HTML page for a study: what came of its question, every cell, training by depth, models compared.
 
 As the page of a result, it opens from disk and fetches nothing, see `render`; its numbers travel as one block of data
 from which its script fills the charts, so that hundreds of checkpoints fit in a few megabytes. Charts that a study has
@@ -10,7 +10,6 @@ Non-goals: statistics across models (`exitbench.study` makes those, the page onl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import altair as alt
 
@@ -22,9 +21,11 @@ from exitbench.report.glossary import GLOSSARY
 from exitbench.report.render import render
 from exitbench.report.study_cells import Cell, cells_of
 from exitbench.report.study_charts import ROWS
+from exitbench.report.study_finding import finding_chapter
 from exitbench.report.study_payload import DIGITS, Payload, payload_of
 from exitbench.report.study_pictures import study_pictures
 from exitbench.report.study_table import failures, headings, table_rows
+from exitbench.study.finding import Finding
 from exitbench.study.rows import Row
 
 __all__ = ["study_pictures", "write_study_page"]
@@ -40,7 +41,9 @@ class _Drawn:
     """Names of the choices that this chart alone follows."""
 
 
-def write_study_page(rows: Sequence[Row], out: Path, *, title: str, finding: Any = None, command: str = "") -> Path:
+def write_study_page(
+    rows: Sequence[Row], out: Path, *, title: str, finding: Finding | None = None, command: str = ""
+) -> Path:
     """Write the page of a study and return its path.
 
     Args:
@@ -64,7 +67,7 @@ def write_study_page(rows: Sequence[Row], out: Path, *, title: str, finding: Any
         title=title,
         command=command,
         subject=_subject(cells),
-        finding=finding,
+        finding=None if finding is None else finding_chapter(finding),
         headings=headings(),
         rows=table_rows(cells),
         failures=failures(cells),
@@ -110,7 +113,7 @@ def _training(cells: Sequence[Cell], payload: Payload) -> list[_Drawn]:
         chart = finished(study_charts.matrix(ROWS), title="Depth by depth", note=note, height=380)
         drawn.append(_Drawn(key="study-pairs", chart=chart, choices=("pair", "checkpoint")))
     with_ees = [cell for cell in in_training if "ees" in cell["plain"]]
-    null = "The dashed line is the mean over untrained models of the same shape, the band their range, for the chosen model."
+    null = "The dashed line is the mean over untrained models of the chosen one's shape, the band their range."
     if with_ees:
         note = "Lines join the checkpoints of a model; bars are 95 % intervals."
         if any(cell["null"] for cell in with_ees):
@@ -143,7 +146,7 @@ def _comparison(payload: Payload) -> list[_Drawn]:
         chart = finished(study_charts.dots(ROWS), title="Models", note=note, height=max(140, 24 * count))
         drawn.append(_Drawn(key="study-models", chart=chart, choices=("plain",)))
     if any("decided" in cell["by_depth"] for cell in ended):
-        note = "With blocks of equal cost, the area under a curve is EES. Models with checkpoints are shown at the last one."
+        note = "With blocks of equal cost, the area under a curve is EES. Of checkpoints the last one is shown."
         chart = finished(study_charts.curves(ROWS), title="Decided curves", note=note, height=360)
         drawn.append(_Drawn(key="study-decided", chart=chart))
     return drawn

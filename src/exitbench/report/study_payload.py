@@ -1,8 +1,8 @@
 """The numbers of a study's page, small enough to travel inside it.
 
 A cell's values stand in plain columns by depth, a matrix of depths as its lower triangle by rows. Values are rounded
-to 4 significant digits: an interval is wider than that, and the page stays a few megabytes. Of matrices, depths are left
-out evenly where they would take too much; the page says so.
+to 4 significant digits: an interval is wider than that, and the page stays a few megabytes. Of matrices, depths are
+left out evenly where they would take too much; the page says so.
 """
 
 from collections import Counter
@@ -20,6 +20,8 @@ DIGITS = 4
 """Significant digits of what travels."""
 MATRIX_BUDGET = 300_000
 """Values of all matrices together; they take about 7 bytes each."""
+DIAGONAL = {"cka": 1.0, "angular_distance": 0.0}
+"""What a depth is to itself, by definition; it is not measured."""
 MAX_GROUPS = 8
 """Colours that can be told apart."""
 OTHER = "other"
@@ -111,7 +113,7 @@ def _numbers(cell: Cell, stride: int) -> dict[str, Any]:
         "null": null,
         "n": cell.plain["ees"].n_tokens if "ees" in cell.plain else None,
         "by_depth": {name: _column(values) for name, values in cell.by_depth.items()},
-        "by_pair": {name: _triangle(values, stride) for name, values in cell.by_pair.items()},
+        "by_pair": {name: _triangle(name, values, stride) for name, values in cell.by_pair.items()},
     }
 
 
@@ -140,7 +142,7 @@ def _context_text(context: Context, all_contexts: list[Context]) -> str:
 
 
 def _groups(cells: Sequence[Cell], models: list[str]) -> dict[str, list[str | None]]:
-    """Factors that tell models apart: those with two levels or more, their rarest levels as one where there are many."""
+    """Factors that tell models apart: those with two levels or more, the rarest levels as one if they are many."""
     rows = {cell.first.model: cell.first for cell in cells}
     tags = sorted({tag for row in rows.values() for tag in row.tags})
     levels: dict[str, list[str | None]] = {
@@ -166,10 +168,13 @@ def _stride(num_values: int) -> int:
     return stride
 
 
-def _triangle(values: dict[tuple[int, int], float], stride: int) -> dict[str, list[Any]]:
+def _triangle(name: str, values: dict[tuple[int, int], float], stride: int) -> dict[str, list[Any]]:
     depths = sorted({depth for pair in values for depth in pair})
     kept = sorted({*depths[::stride], depths[-1]})
-    triangle = [_short(values.get((low, high))) for high in kept for low in kept if low <= high]
+    itself = DIAGONAL.get(name)
+    triangle = [
+        _short(values.get((low, high), itself if low == high else None)) for high in kept for low in kept if low <= high
+    ]
     return {"depths": kept, "values": triangle}
 
 

@@ -1,7 +1,9 @@
 """The page's charts as picture files, for documents: drawn offline, with the numbers that the page has.
 
-Of each thing measured on: how figures by depth change in training (a panel a model), the matrix of depths at checkpoints,
-EES in training, EES against loss, and the models compared. Non-goals: choices; a picture shows all models at once.
+Of each thing measured on: how figures by depth change in training (a panel a model), the matrix of depths at
+checkpoints, EES in training, EES against loss, and the models compared.
+
+Non-goals: choices; a picture shows all models at once.
 """
 
 import math
