@@ -18,6 +18,7 @@ __all__ = [
     "ModelError",
     "OutOfMemoryError",
     "ReportError",
+    "StudyError",
     "TraceError",
     "UnknownNameError",
     "ValidationError",
@@ -72,6 +73,10 @@ class OutOfMemoryError(ExitbenchError):
 
 class ReportError(ExitbenchError):
     """Results that cannot be turned into a report."""
+
+
+class StudyError(ExitbenchError):
+    """A study whose spec, or folder of results, cannot be used."""
 
 
 def first_problem(error: "pydantic.ValidationError", whole: str) -> str:

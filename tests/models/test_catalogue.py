@@ -165,7 +165,9 @@ FIELDS = {
     "kind": st.sampled_from(["dense", "moe", "ssm", "hybrid"]),
     "stage": st.sampled_from(["base", "instruct", "reasoning"]),
 }
-EMPTY = dict.fromkeys(("base", "twin_group", "checkpoint_repo", "checkpoint_revision", "sources", "note"), "")
+EMPTY = dict.fromkeys(
+    ("base", "twin_group", "checkpoint_repo", "checkpoint_revision", "tokens_per_step", "sources", "note"), ""
+)
 
 
 @given(

@@ -24,7 +24,9 @@ __all__ = ["OUTSIDE", "Catalogue", "ModelFacts", "catalogue", "facts_of", "marke
 OUTSIDE = "outside:"
 """Stands in the table before the id of a base model that has no row of its own."""
 _MARK = "?"
-_MAY_BE_EMPTY = frozenset({"base", "twin_group", "checkpoint_repo", "checkpoint_revision", "sources", "note"})
+_MAY_BE_EMPTY = frozenset(
+    {"base", "twin_group", "checkpoint_repo", "checkpoint_revision", "tokens_per_step", "sources", "note"}
+)
 """Columns in which an empty cell says that there is nothing, not that nothing is known."""
 
 
@@ -65,6 +67,8 @@ class ModelFacts(BaseModel):
     """Hub id that holds checkpoints of the training."""
     checkpoint_revision: str | None = None
     """Pattern of their revisions there, for `str.format`, e.g. "step{step}"."""
+    tokens_per_step: int | None = Field(default=None, ge=1)
+    """Tokens that one step of the training saw; None also where the names of revisions tell tokens themselves."""
     sources: str | None = None
     """Where the sizes that are not marked were read."""
     note: str | None = None

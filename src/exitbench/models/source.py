@@ -35,7 +35,7 @@ from exitbench.models.gguf import convert, read_conversion
 from exitbench.models.pypi import PinnedGguf, PinnedWheel, extract_pinned, fetch_package
 from exitbench.models.strict import one_line
 
-__all__ = ["SHORT_NAMES", "ModelSource", "ignore", "resolve"]
+__all__ = ["SHORT_NAMES", "ModelSource", "ignore", "is_hub_id", "resolve", "source_form"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # Code comes along only so that the flag for remote code can work; without the flag nothing reads it.
@@ -121,6 +121,11 @@ class ModelSource:
     hub_id: str | None = None
 
 
+def is_hub_id(text: str) -> bool:
+    """Whether `text` could be a hub id "org/name"; whether there is such a model only the hub knows."""
+    return _HUB_ID.fullmatch(text) is not None and not text.endswith(".gguf")
+
+
 def ignore(line: str) -> None:
     """Drop a line of progress."""
 
@@ -137,22 +142,38 @@ def resolve(spec: str, *, revision: str | None = None, progress: Callable[[str],
     Raises:
         ModelError: nothing is known by that name, or it cannot be fetched, read or converted.
     """
-    path = Path(spec).expanduser()
-    if spec in SHORT_NAMES:
-        find = _resolve_short_name
-    elif spec.startswith("pypi:"):
-        find = _resolve_package
-    elif path.is_dir():
-        find = _resolve_folder
-    elif path.is_file():
-        find = _resolve_file
-    elif _HUB_ID.fullmatch(spec) and not spec.endswith(".gguf"):
+    kind = source_form(spec)
+    if kind == "hub":
         return _resolve_hub(spec, revision=revision, progress=progress)
-    else:
-        raise ModelError(_unknown(spec))
+    find = {
+        "short name": _resolve_short_name,
+        "package": _resolve_package,
+        "folder": _resolve_folder,
+        "file": _resolve_file,
+    }[kind]
     if revision is not None:
         raise ModelError(f"--revision {revision!r} was given, but {spec!r} is not a hub id; leave the option out")
     return find(spec, progress)
+
+
+def source_form(spec: str) -> Literal["short name", "package", "folder", "file", "hub"]:
+    """Which form of source a text has; a hub id is not looked up.
+
+    Raises:
+        ModelError: it has none of them.
+    """
+    path = Path(spec).expanduser()
+    if spec in SHORT_NAMES:
+        return "short name"
+    if spec.startswith("pypi:"):
+        return "package"
+    if path.is_dir():
+        return "folder"
+    if path.is_file():
+        return "file"
+    if is_hub_id(spec):
+        return "hub"
+    raise ModelError(_unknown(spec))
 
 
 def _unknown(spec: str) -> str:

@@ -7,6 +7,7 @@ where no model is.
 Non-goals: computing figures, and comparing models.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -120,9 +121,15 @@ SCHEMA = pa.schema([pa.field(f.name, _type(f.type)) for f in fields(Row)])
 """Columns of a file of rows, in the order of `Row`."""
 
 
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """Write the rows of one cell, atomically; the same rows give the same bytes."""
+def write_rows(path: Path, rows: list[Row], *, notes: Mapping[str, str] | None = None) -> None:
+    """Write the rows of one cell, atomically; the same rows give the same bytes.
+
+    Args:
+        path: of the file.
+        rows: of the cell.
+        notes: kept as metadata of the file, for the next run; no part of the rows.
+    """
     columns = {f.name: [getattr(row, f.name) for row in rows] for f in fields(Row)}
     columns["tags"] = [sorted(tags.items()) for tags in columns["tags"]]
     with replacing(path) as temporary:
-        pq.write_table(pa.table(columns, schema=SCHEMA), temporary, compression="zstd")
+        pq.write_table(pa.table(columns, schema=SCHEMA.with_metadata(dict(notes or {}))), temporary, compression="zstd")

@@ -1,0 +1,148 @@
+"""The folder of a study: its spec, a file of rows for each cell that was tried, and scratch.
+
+    spec.yaml                the spec of the last run, as it was written
+    cells/<cell>.parquet     the rows of a cell, or the one row that says why it failed
+    work/<cell>/trace        trace of a cell in work, with which a killed run goes on; gone once the rows are there
+    traces/<cell>            the same where the spec keeps traces
+    stale/<cell>.parquet     rows of weights, prompts or lenses that have changed on disk since
+    run.json                 what the last run did, and what it cost
+
+Every file has its name only when it is complete.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from exitbench.errors import StudyError
+from exitbench.files import replacing, write_json
+from exitbench.study.cells import Cell
+from exitbench.study.factors import Observed, words_of
+from exitbench.study.rows import SCHEMA, Row, write_rows
+from exitbench.study.spec import StudySpec, read_spec, why_another_study
+
+__all__ = ["Failure", "StudyFolder"]
+
+_OBSERVED = "exitbench.observed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A cell that could not be measured."""
+
+    cell: str
+    name: str
+    """For people."""
+    reason: str
+
+
+class StudyFolder:
+    """A folder of results of one study.
+
+    Args:
+        path: the folder; made by the first write.
+        spec: of the study that is about to run.
+
+    Raises:
+        StudyError: it holds another study, or something else.
+    """
+
+    def __init__(self, path: Path, spec: StudySpec) -> None:
+        self.path = path
+        self._spec = spec
+        if self._spec_file.is_file():
+            if why := why_another_study(read_spec(self._spec_file), spec):
+                raise StudyError(f"{path} holds another study: {why}; choose another --out folder")
+        elif path.exists() and (not path.is_dir() or any(not file.name.startswith(".") for file in path.iterdir())):
+            raise StudyError(f"{path} exists and holds no study; give an empty or new folder with --out")
+
+    @property
+    def _spec_file(self) -> Path:
+        return self.path / "spec.yaml"
+
+    def rows_of(self, cell: str) -> Path:
+        """The file of a cell's rows."""
+        return self.path / "cells" / f"{cell}.parquet"
+
+    def trace_of(self, cell: Cell) -> Path:
+        """Where a cell's trace is written."""
+        return self.path / "traces" / cell.id if self._spec.keep_traces else self.path / "work" / cell.id / "trace"
+
+    def begin(self, spec_text: bytes, cells: Sequence[Cell]) -> None:
+        """Note the spec, and bring what is there in line with it: words of rows, stale cells, scratch of dead runs."""
+        for file in (*self.path.glob(".*.tmp"), *self.path.glob("cells/.*.tmp")):
+            file.unlink()
+        with replacing(self._spec_file) as temporary:
+            temporary.write_bytes(spec_text)
+        planned = {cell.id: cell for cell in cells}
+        for file in sorted((self.path / "cells").glob("*.parquet")):
+            if file.stem in planned:
+                self._refresh(file, planned[file.stem])
+                if self.failure(planned[file.stem]) is None:
+                    self._tidy(file.stem)
+            else:
+                (self.path / "stale").mkdir(exist_ok=True)
+                file.replace(self.path / "stale" / file.name)
+        for scratch in (self.path / "work").glob("*"):
+            if scratch.name not in planned:
+                shutil.rmtree(scratch)
+
+    def _refresh(self, file: Path, cell: Cell) -> None:
+        """Rewrite rows whose words are no longer those of the spec."""
+        table = _read(file)
+        noted = (table.schema.metadata or {}).get(_OBSERVED.encode(), b"{}")
+        words = words_of(cell, self._spec.name, Observed.model_validate_json(noted))
+        there = table.slice(0, 1).to_pylist()[0]
+        if all((dict(there[name]) if name == "tags" else there[name]) == word for name, word in words.items()):
+            return
+        for name, word in words.items():
+            field, value = SCHEMA.field(name), sorted(word.items()) if name == "tags" else word
+            column = pa.array([value] * len(table), field.type)
+            table = table.set_column(SCHEMA.get_field_index(name), field, column)
+        with replacing(file) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+
+    def failure(self, cell: Cell) -> Failure | None:
+        """Why a cell that was tried failed; None for one that was measured."""
+        table = _read(self.rows_of(cell.id), ["status", "figure", "reason"])
+        first = table.slice(0, 1).to_pylist()[0]
+        failed = (first["status"], first["figure"]) == ("failed", "cell")
+        return Failure(cell=cell.id, name=cell.name, reason=first["reason"]) if failed else None
+
+    def is_tried(self, cell: Cell) -> bool:
+        """Whether a cell was measured or failed."""
+        return self.rows_of(cell.id).is_file()
+
+    def write(self, cell: Cell, rows: list[Row], observed: Observed) -> None:
+        """Store the rows of a cell, and drop its scratch if it did not fail."""
+        write_rows(self.rows_of(cell.id), rows, notes={_OBSERVED: observed.model_dump_json()})
+        if rows[0].status != "failed":
+            self._tidy(cell.id)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Note what a run did."""
+        write_json(self.path / "run.json", dict(summary))
+
+    def _tidy(self, cell: str) -> None:
+        """Remove the scratch of a cell, and the folder of all scratch with the last of it."""
+        work = self.path / "work"
+        shutil.rmtree(work / cell, ignore_errors=True)
+        if work.is_dir() and not os.listdir(work):
+            work.rmdir()
+
+
+def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        table = pq.read_table(file, columns=columns)
+        if not len(table):
+            raise StudyError(f"{file} holds no rows; delete it and run the study again")
+        return table
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise StudyError(f"{file} cannot be read ({reason}); delete it and run the study again") from error
