@@ -109,7 +109,7 @@ def _training(cells: Sequence[Cell], payload: Payload) -> list[_Drawn]:
     if any(cell["by_pair"] for cell in in_training):
         note = "Move the slider through training. Colours mean the same at every checkpoint of a model."
         if payload.stride > 1:
-            note += f" To keep this page small, every {payload.stride}th depth is shown, and the last."
+            note += f" To keep this page small, of the depths, one in {payload.stride} is shown, and the last."
         chart = finished(study_charts.matrix(ROWS), title="Depth by depth", note=note, height=380)
         drawn.append(_Drawn(key="study-pairs", chart=chart, choices=("pair", "checkpoint")))
     with_ees = [cell for cell in in_training if "ees" in cell["plain"]]

@@ -52,8 +52,8 @@ def finding_chapter(finding: Finding) -> FindingChapter:
     """Everything that a page says of a finding."""
     where = [finding.workload, finding.on and f"on {finding.on}", finding.readout and f"{finding.readout} readout"]
     judged_on = (
-        f"{finding.figure} {', '.join(part for part in where if part)}; {finding.n_models} models; smallest effect that "
-        f"would matter {finding.smallest_effect:g}, alpha {finding.alpha:g}, Holm over {finding.n_together} comparisons"
+        f"{finding.figure} {', '.join(part for part in where if part)}; {finding.n_models} models; smallest effect "
+        f"that matters {finding.smallest_effect:g}, alpha {finding.alpha:g}, Holm over {finding.n_together} comparisons"
     )
     tables = (
         _comparisons(finding.comparisons),

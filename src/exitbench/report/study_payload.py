@@ -79,8 +79,8 @@ def payload_of(cells: Sequence[Cell]) -> Payload:
         models=[visible(model) for model in models],
         trained=[index for index, model in enumerate(models) if any(name == model for name, _ in series)],
         axis=axis,
-        by_depth=shown(BY_DEPTH, {name for cell in measured for name in cell.by_depth}),
-        by_pair=shown(BY_PAIR, {name for cell in measured for name in cell.by_pair}),
+        by_depth=shown(BY_DEPTH, {visible(name) for cell in measured for name in cell.by_depth}),
+        by_pair=shown(BY_PAIR, {visible(name) for cell in measured for name in cell.by_pair}),
         plain=shown(PLAIN, {f.name for f in PLAIN for cell in measured if cell.value(f.name) is not None}),
         groups=_groups(measured, models),
         cells=[
@@ -112,8 +112,8 @@ def _numbers(cell: Cell, stride: int) -> dict[str, Any]:
         "loss": _short(cell.final_loss),
         "null": null,
         "n": cell.plain["ees"].n_tokens if "ees" in cell.plain else None,
-        "by_depth": {name: _column(values) for name, values in cell.by_depth.items()},
-        "by_pair": {name: _triangle(name, values, stride) for name, values in cell.by_pair.items()},
+        "by_depth": {visible(name): _column(values) for name, values in sorted(cell.by_depth.items())},
+        "by_pair": {visible(name): _triangle(name, values, stride) for name, values in sorted(cell.by_pair.items())},
     }
 
 
