@@ -57,7 +57,9 @@ def test_folders_of_the_trainer_and_of_a_pattern(tmp_path: Path, toy_folder: Pat
 def test_checkpoint_file(run: Path, toy_folder: Path) -> None:
     """Bug: tokens that the trainer counted are not read, or a folder with another name is passed over."""
     shutil.copytree(toy_folder, run / "end")
-    (run / "end" / "checkpoint.json").write_text(json.dumps({"step": 70, "tokens_seen": 7001, "loss": 1.5}))
+    (run / "end" / "checkpoint.json").write_text(
+        json.dumps({"step": 70, "tokens_seen": 7001, "loss": 1.5, "tags": {"seed": "0"}})
+    )
     for step in (0, 8, 64):
         (run / f"step-{step}" / "checkpoint.json").write_text(json.dumps({"tokens_seen": step * 100}))
     found = checkpoints_of("run", revisions="all", tokens_per_step=3, base_folder=run.parent)
@@ -67,6 +69,8 @@ def test_checkpoint_file(run: Path, toy_folder: Path) -> None:
         ("step-64", 64, 6400),
         ("end", 70, 7001),
     ]
+    assert [dict(c.tags) for c in found] == [{}, {}, {}, {"seed": "0"}]
+    assert checkpoints_of("run", revisions="last", base_folder=run.parent) == found[-1:]
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,7 @@ def test_checkpoint_file(run: Path, toy_folder: Path) -> None:
         ('{"tokens_seen": -1}', "tokens_seen -1; expected a whole number"),
         ('{"step": true}', "step True; expected"),
         ('{"tokens_seen": "12"}', "expected a whole number"),
+        ('{"tags": {"seed": 0}}', "expected an object of names and texts"),
         ("[8]", "holds no object"),
         ("{", "cannot read"),
     ],

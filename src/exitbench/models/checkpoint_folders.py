@@ -1,9 +1,9 @@
 """Checkpoints on this machine: a folder of folders, each of which `load` takes.
 
 A checkpoint is a folder named step-N, or checkpoint-N as transformers' Trainer writes it, or by a pattern, or any that
-holds `checkpoint.json`, which says {"step": .., "tokens_seen": ..}. What is chosen is checked before anything is
-measured: a sweep must not fail at its last checkpoint because that was never written to the end. Links that lead out of
-the folder are refused, since what they lead to can change behind the names.
+holds `checkpoint.json`, which says {"step": .., "tokens_seen": .., "tags": {..}}. What is chosen is checked before
+anything is measured: a sweep must not fail at its last checkpoint because that was never written to the end. Links that
+lead out of the folder are refused, since what they lead to can change behind the names.
 
 Non-goals: reading weights.
 """
@@ -21,7 +21,7 @@ from exitbench.models.revision_names import Checkpoint, NamePattern
 __all__ = ["CHECKPOINT_FILE", "check_folder", "folder_checkpoints"]
 
 CHECKPOINT_FILE = "checkpoint.json"
-"""Beside the weights: {"step": .., "tokens_seen": ..}, either of them left out where it is not known."""
+"""Beside the weights: {"step": .., "tokens_seen": .., "tags": {NAME: TEXT}}, each left out where it is not known."""
 _PATTERNS = ("step-{step}", "step{step}", "checkpoint-{step}")
 _TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken.json")
 
@@ -53,20 +53,24 @@ def _read(folder: Path, patterns: Sequence[NamePattern], tokens_per_step: int | 
         raise ModelError(f"{folder / CHECKPOINT_FILE} says step {stated['step']}, but the folder's name {step}")
     step = stated.get("step", step)
     by_step = None if step is None or tokens_per_step is None else step * tokens_per_step
-    return replace(checkpoint, step=step, tokens=stated.get("tokens_seen", by_step if tokens is None else tokens))
+    tokens = stated.get("tokens_seen", by_step if tokens is None else tokens)
+    return replace(checkpoint, step=step, tokens=tokens, tags=stated.get("tags", {}))
 
 
-def _stated(path: Path) -> dict[str, int]:
+def _stated(path: Path) -> dict[str, Any]:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}; write it again, or delete it") from error
     if not isinstance(content, dict):
         raise ModelError(f'{path} holds no object; expected {{"step": .., "tokens_seen": ..}}')
-    stated = {name: content[name] for name in ("step", "tokens_seen") if content.get(name) is not None}
-    for name, value in stated.items():
-        if type(value) is not int or value < 0:
-            raise ModelError(f"{path} says {name} {value!r}; expected a whole number, 0 or more")
+    stated = {name: content[name] for name in ("step", "tokens_seen", "tags") if content.get(name) is not None}
+    for name in stated.keys() - {"tags"}:
+        if type(stated[name]) is not int or stated[name] < 0:
+            raise ModelError(f"{path} says {name} {stated[name]!r}; expected a whole number, 0 or more")
+    tags = stated.get("tags", {})
+    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
+        raise ModelError(f"{path} says tags {str(tags)[:80]!r}; expected an object of names and texts")
     return stated
 
 

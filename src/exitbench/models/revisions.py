@@ -37,7 +37,7 @@ _HUB_ERRORS: tuple[type[BaseException], ...] = (OSError, HfHubHTTPError.__bases_
 def checkpoints_of(
     where: str,
     *,
-    revisions: Literal["log", "all"] | Sequence[str],
+    revisions: Literal["log", "all", "last"] | Sequence[str],
     count: int | None = None,
     base_folder: Path,
     pattern: str | None = None,
@@ -48,8 +48,8 @@ def checkpoints_of(
     Args:
         where: a folder of checkpoint folders, the hub id of a repository with checkpoints, or that of a listed model
             whose checkpoints are in another repository.
-        revisions: "all" for every checkpoint; "log" for `count` of them, evenly in the logarithm of tokens seen, the
-            first and the last among them; or names, which are taken in the order given.
+        revisions: "all" for every checkpoint; "last" for the last one; "log" for `count` of them, evenly in the
+            logarithm of tokens seen, the first and the last among them; or names, which are taken in the order given.
         count: for "log" only, at least 2; None for `DEFAULT_COUNT`.
         base_folder: what a relative folder is relative to.
         pattern: of the names, for `str.format`; None for what the catalogue says, and for folders step-N, stepN and
@@ -129,6 +129,8 @@ def _read(source: str, name: str, names: NamePattern | None, final: str | None) 
 
 def _chosen(found: Iterable[Checkpoint], revisions: str, count: int | None) -> list[Checkpoint]:
     ordered = in_training_order(list(found))
+    if revisions == "last":
+        return ordered[-1:]
     return log_spaced(ordered, count or DEFAULT_COUNT) if revisions == "log" else ordered
 
 
