@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 import huggingface_hub
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from huggingface_hub.file_download import repo_folder_name
 
 from exitbench.errors import ModelError
@@ -165,9 +171,10 @@ def _listed(source: str) -> list[str]:
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise ModelError(f"{source} is neither a folder nor on the hub, or is private; check the id") from error
     except _HUB_ERRORS as error:
+        why = "HF_HUB_OFFLINE is set" if isinstance(error, OfflineModeIsEnabled) else one_line(error)
         raise ModelError(
-            f"cannot list the revisions of {source} ({one_line(error)}); go online (is HF_HUB_OFFLINE set?), or name "
-            f"revisions that the hub's cache holds: {_some(_cached(source))}"
+            f"cannot list the revisions of {source}: {why}; go online, or name revisions that the hub's cache holds: "
+            f"{_some(_cached(source))}"
         ) from error
     return list(dict.fromkeys(ref.name for ref in (*refs.branches, *refs.tags)))
 
