@@ -89,6 +89,9 @@ def _in_folder(
     found = folder_checkpoints(root, pattern, tokens_per_step)
     if not isinstance(revisions, str):
         return _named(revisions, found, f"{root} has no checkpoint")
+    found = [checkpoint for checkpoint in found if (checkpoint.step, checkpoint.tokens) != (None, None)]
+    if not found and (root / "config.json").is_file():
+        raise ModelError(f"{root} is one model, not a folder of checkpoints; list it as a model, or give the one above")
     if not found:
         expected = repr(pattern) if pattern else "step-N or checkpoint-N"
         raise ModelError(f"{root} has no folder named like {expected}; give the pattern of its names with `pattern:`")
