@@ -46,6 +46,7 @@ def test_folders_by_their_names(run: Path, toy_folder: Path) -> None:
 
 def test_folders_of_the_trainer_and_of_a_pattern(tmp_path: Path, toy_folder: Path) -> None:
     """Bug: what transformers' Trainer writes is not seen; a pattern by hand that does not replace the usual names."""
+    shutil.copytree(toy_folder, tmp_path, dirs_exist_ok=True)  # the Trainer leaves the last state beside them
     for name in ("checkpoint-500", "checkpoint-1000", "it_7_of_2M"):
         shutil.copytree(toy_folder, tmp_path / name)
     found = checkpoints_of(".", revisions="all", base_folder=tmp_path)
@@ -126,6 +127,16 @@ def test_links_that_leave(run: Path, toy_folder: Path) -> None:
     (run / "step-8" / "model.safetensors").unlink()
     (run / "step-8" / "model.safetensors").symlink_to("../step-0/model.safetensors")
     assert len(checkpoints_of("run", revisions="all", base_folder=run.parent)) == 3
+
+
+def test_any_folder_by_its_name(run: Path, toy_folder: Path) -> None:
+    """Bug: the last state of a run, which trainers call by another name, cannot be measured; or it is swept unasked."""
+    shutil.copytree(toy_folder, run / "final")
+    found = checkpoints_of("run", revisions=["final", "step-8"], base_folder=run.parent)
+    assert [(c.name, c.step, c.tokens) for c in found] == [("final", None, None), ("step-8", 8, None)]
+    assert len(checkpoints_of("run", revisions="all", base_folder=run.parent)) == 3
+    with pytest.raises(ModelError, match=r"logs lacks config\.json"):
+        checkpoints_of("run", revisions=["logs"], base_folder=run.parent)
 
 
 def test_not_a_folder_of_checkpoints(run: Path, tmp_path: Path) -> None:

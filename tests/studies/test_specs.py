@@ -3,11 +3,14 @@
 from collections import defaultdict
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from exitbench.api import study
 from exitbench.models.catalogue import ModelFacts, catalogue
 from exitbench.models.source import SHORT_NAMES
-from exitbench.study.finding_spec import GroupSpec, KindsSpec, StagesSpec
+from exitbench.models.toy import save_toy
+from exitbench.study.finding_spec import FACTORS, GroupSpec, KindsSpec, StagesSpec
 from exitbench.study.spec import ModelEntry, StudySpec, read_spec
 from exitbench.workloads import WORKLOADS
 
@@ -61,6 +64,23 @@ def test_findings_are_judged_on_the_text(name: str) -> None:
     assert (finding.primary.figure, finding.on, finding.readout) == ("ees", "text", "logit")
     assert finding.workload == SPECS[name].workloads[0].workload.removeprefix("hub:").split("/wikitext-2")[0]
     assert {"ees_star", "ees_per_character", "aes_5pct"} <= {measure.figure for measure in finding.sensitivity}
+
+
+def test_findings_name_figures_that_rows_have(tmp_path: Path) -> None:
+    """Bug: a figure that nothing measures, so that hours of a study end in no verdict."""
+    save_toy(tmp_path / "toy")
+    (tmp_path / "s.yaml").write_text(
+        "{name: s, settings: {on: text, limit: 2, document_tokens: 16}, measure: [score], workloads: [mini], "
+        "models: [toy]}"
+    )
+    assert not study(tmp_path / "s.yaml", out=tmp_path / "out").failed
+    [cell] = (tmp_path / "out" / "cells").glob("*.parquet")
+    known = set(pq.read_table(cell, columns=["figure"])["figure"].to_pylist()) | set(FACTORS)
+    for spec in SPECS.values():
+        assert "score" in spec.measure
+        if spec.finding is not None:
+            named = [measure.figure for measure in (spec.finding.primary, *spec.finding.sensitivity)]
+            assert {*named, *spec.finding.covariates} <= known, spec.name
 
 
 def _groups(spec: StudySpec) -> dict[str, dict[str, list[str]]]:

@@ -1,7 +1,7 @@
 """Checkpoints on this machine: a folder of folders, each of which `load` takes.
 
-A checkpoint is a folder named step-N, or checkpoint-N as transformers' Trainer writes it, or by a pattern, or any that
-holds `checkpoint.json`, which says {"step": .., "tokens_seen": .., "tags": {..}}. What is chosen is checked before
+A checkpoint is a folder named step-N, or checkpoint-N as transformers' Trainer writes it, or by a pattern, or any whose
+`checkpoint.json` says {"step": .., "tokens_seen": ..}; others are taken only by name. What is chosen is checked before
 anything is measured: a sweep must not fail at its last checkpoint because that was never written to the end. Links that
 lead out of the folder are refused, since what they lead to can change behind the names.
 
@@ -27,24 +27,18 @@ _TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken.json")
 
 
 def folder_checkpoints(root: Path, pattern: str | None, tokens_per_step: int | None) -> list[Checkpoint]:
-    """The folders in `root` that are checkpoints by name or by `checkpoint.json`, in no particular order.
+    """The folders in `root`, by name; step and tokens as their names or `checkpoint.json` tell them, else None.
 
     Raises:
-        ModelError: `root` is itself a model, or a `checkpoint.json` is malformed or contradicts the folder's name.
+        ModelError: a `checkpoint.json` is malformed or contradicts the folder's name.
     """
-    if (root / "config.json").is_file():
-        raise ModelError(f"{root} is one model, not a folder of checkpoints; list it as a model, or give the one above")
     patterns = [NamePattern(text, tokens_per_step) for text in ([pattern] if pattern else _PATTERNS)]
     folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    found = (_read(folder, patterns, tokens_per_step) for folder in folders)
-    return [checkpoint for checkpoint in found if checkpoint is not None]
+    return [_read(folder, patterns, tokens_per_step) for folder in folders]
 
 
-def _read(folder: Path, patterns: Sequence[NamePattern], tokens_per_step: int | None) -> Checkpoint | None:
-    named = next((numbers for each in patterns if (numbers := each.read(folder.name)) is not None), None)
-    if named is None and not (folder / CHECKPOINT_FILE).is_file():
-        return None
-    step, tokens = named or (None, None)
+def _read(folder: Path, patterns: Sequence[NamePattern], tokens_per_step: int | None) -> Checkpoint:
+    step, tokens = next((numbers for each in patterns if (numbers := each.read(folder.name))), (None, None))
     checkpoint = Checkpoint(source=str(folder), revision=None, name=folder.name, step=step, tokens=tokens)
     if not (folder / CHECKPOINT_FILE).is_file():
         return checkpoint

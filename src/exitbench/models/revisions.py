@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 import huggingface_hub
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from huggingface_hub.file_download import repo_folder_name
 
 from exitbench.errors import ModelError
@@ -83,6 +89,9 @@ def _in_folder(
     found = folder_checkpoints(root, pattern, tokens_per_step)
     if not isinstance(revisions, str):
         return _named(revisions, found, f"{root} has no checkpoint")
+    found = [checkpoint for checkpoint in found if (checkpoint.step, checkpoint.tokens) != (None, None)]
+    if not found and (root / "config.json").is_file():
+        raise ModelError(f"{root} is one model, not a folder of checkpoints; list it as a model, or give the one above")
     if not found:
         expected = repr(pattern) if pattern else "step-N or checkpoint-N"
         raise ModelError(f"{root} has no folder named like {expected}; give the pattern of its names with `pattern:`")
@@ -167,9 +176,10 @@ def _listed(source: str) -> list[str]:
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise ModelError(f"{source} is neither a folder nor on the hub, or is private; check the id") from error
     except _HUB_ERRORS as error:
+        why = "HF_HUB_OFFLINE is set" if isinstance(error, OfflineModeIsEnabled) else one_line(error)
         raise ModelError(
-            f"cannot list the revisions of {source} ({one_line(error)}); go online (is HF_HUB_OFFLINE set?), or name "
-            f"revisions that the hub's cache holds: {_some(_cached(source))}"
+            f"cannot list the revisions of {source}: {why}; go online, or name revisions that the hub's cache holds: "
+            f"{_some(_cached(source))}"
         ) from error
     return list(dict.fromkeys(ref.name for ref in (*refs.branches, *refs.tags)))
 
