@@ -1,4 +1,4 @@
-"""The specs that come with the project: they can be read, and compare what can be compared."""
+"""The specs of studies of public models: they can be read, and compare what can be compared."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -14,7 +14,7 @@ from exitbench.study.finding_spec import FACTORS, GroupSpec, KindsSpec, StagesSp
 from exitbench.study.spec import ModelEntry, StudySpec, read_spec
 from exitbench.workloads import WORKLOADS
 
-FILES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
+FILES = sorted((Path(__file__).parents[2] / "studies" / "public").glob("*.yaml"))
 SPECS = {path.stem: read_spec(path) for path in FILES}
 
 
