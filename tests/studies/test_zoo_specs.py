@@ -8,7 +8,12 @@ from exitbench.study.finding_spec import TAG
 from exitbench.study.spec import StudySpec, read_spec
 
 STUDIES = Path(__file__).parents[2] / "studies"
-SPECS = {path.stem: read_spec(path) for path in sorted((STUDIES / "zoo").glob("*.yaml")) if path.stem != "real-models"}
+SPECS = {
+    f"{folder}-{path.stem}": read_spec(path)
+    for folder in ("zoo", "zoo-gpu")
+    for path in sorted((STUDIES / folder).glob("*.yaml"))
+    if path.stem != "real-models"
+}
 JUDGED = {name: spec for name, spec in SPECS.items() if spec.finding is not None}
 
 
@@ -25,18 +30,23 @@ def members(spec: StudySpec) -> list[tuple[str, str]]:
     return [tuple(Path(entry.checkpoints).name.rsplit("-", 1)) for entry in spec.models]
 
 
+def preset_of(families, name):
+    return families.PRESETS["gpu" if name.startswith("zoo-gpu") else "cpu"]
+
+
 def test_the_specs_are_there():
     """A folder that moved, so that the tests below pass on nothing."""
-    assert set(JUDGED) == {"kinds", "sizes", "generations", "stages", "controls"}
-    assert set(SPECS) == {*JUDGED, "training"}
+    judged = {"kinds", "sizes", "generations", "stages", "controls"}
+    assert set(JUDGED) == {f"{zoo}-{name}" for zoo in ("zoo", "zoo-gpu") for name in judged} | {"zoo-gpu-depth"}
+    assert set(SPECS) == {*JUDGED, "zoo-training", "zoo-gpu-training"}
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_every_member_is_trained(name, families):
     """A family that the preset leaves out, or a seed that is missing on one side of a comparison."""
-    preset = families.PRESETS["cpu"]
+    preset = preset_of(families, name)
     spec = SPECS[name]
-    assert spec.name == f"zoo-{name}"
+    assert spec.name == name
     found = members(spec)
     assert {family for family, _ in found} <= set(preset.families)
     if name in JUDGED:
@@ -49,11 +59,11 @@ def test_every_member_is_trained(name, families):
 @pytest.mark.parametrize("name", SPECS)
 def test_all_see_the_same_text(name, families):
     """Documents longer than the rows that the models were trained on, which some know no positions for; answers."""
-    spec = SPECS[name]
+    spec, zoo = SPECS[name], "zoo-gpu" if name.startswith("zoo-gpu") else "zoo"
     assert spec.settings.on == "text"
     assert not spec.settings.chat_template
-    assert spec.settings.document_tokens <= families.PRESETS["cpu"].row_tokens
-    assert [entry.workload for entry in spec.workloads] == ["../../exitbench-out/zoo/text/held_out.jsonl"]
+    assert spec.settings.document_tokens <= preset_of(families, name).row_tokens
+    assert [entry.workload for entry in spec.workloads] == [f"../../exitbench-out/{zoo}/text/held_out.jsonl"]
 
 
 @pytest.mark.parametrize("name", JUDGED)
@@ -69,12 +79,13 @@ def test_the_rule_is_the_same_for_all(name):
     assert finding.cluster is None
 
 
-def test_the_sweep_is_long_enough(families, monkeypatch):
+@pytest.mark.parametrize("name", ["zoo-training", "zoo-gpu-training"])
+def test_the_sweep_is_long_enough(name, families):
     """Too few families or checkpoints to see a course in them."""
     from zoo_training import checkpoint_steps
 
-    spec = SPECS["training"]
+    spec = SPECS[name]
     assert len(spec.models) >= 4
     assert {entry.revisions for entry in spec.models} == {"all"}
     assert set(spec.measure) == {"score", "representation", "untrained"}
-    assert len(checkpoint_steps(families.PRESETS["cpu"].steps)) >= 8
+    assert len(checkpoint_steps(preset_of(families, name).steps)) >= 8
