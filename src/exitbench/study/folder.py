@@ -77,8 +77,9 @@ class StudyFolder:
         """Note the spec, and bring what is there in line with it: words of rows, stale cells, scratch of dead runs."""
         for file in (*self.path.glob(".*.tmp"), *self.path.glob("cells/.*.tmp")):
             file.unlink()
-        with replacing(self._spec_file) as temporary:
-            temporary.write_bytes(spec_text)
+        if not self._spec_file.is_file() or self._spec_file.read_bytes() != spec_text:
+            with replacing(self._spec_file) as temporary:
+                temporary.write_bytes(spec_text)
         planned = {cell.id: cell for cell in cells}
         for file in sorted((self.path / "cells").glob("*.parquet")):
             if file.stem in planned:
