@@ -70,7 +70,7 @@
     const signals = { least: Math.min(...all), most: Math.max(...all) };
     return {
       rows, signals: all.length ? signals : {}, note: meaning,
-      title: `${title} of ${data.models[chosen("model")]}, at checkpoint ${when}`,
+      title: `${title} of ${data.models[chosen("model")]}, at ${when}`,
     };
   }
 
@@ -146,8 +146,12 @@
 
   function refill(id) {
     const { rows, signals } = filled(id);
-    if (rows.length === 0) return; // its chart is hidden; scales without data would complain
+    if (rows.length === 0) return; // its chart is hidden
     const view = views.get(id);
+    if (!view) {
+      document.dispatchEvent(new CustomEvent("redraw"));
+      return;
+    }
     for (const [name, value] of Object.entries(signals)) view.signal(name, value);
     view.data("rows", rows).runAsync();
   }
@@ -156,11 +160,14 @@
     for (const element of document.querySelectorAll("[data-choice]")) {
       choices.set(element.dataset.choice, element);
       const only = element.dataset.fills ? [element.dataset.fills] : Object.keys(fillers);
-      element.addEventListener("input", () => only.filter((id) => views.has(id)).forEach(refill));
+      const moved = element.type === "range" ? "input" : "change";
+      element.addEventListener(moved, () => only.filter((id) => document.getElementById(id)).forEach(refill));
     }
     for (const chart of document.querySelectorAll(".chart[data-spec^='study-']")) {
       chart.addEventListener("draw", (event) => {
+        views.delete(chart.dataset.spec);
         const { rows, signals } = filled(chart.dataset.spec);
+        if (rows.length === 0) event.preventDefault(); // scales without data would complain
         event.detail.datasets = { rows };
         for (const param of event.detail.params ?? []) param.value = signals[param.name] ?? param.value;
       });
