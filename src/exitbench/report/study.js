@@ -25,6 +25,14 @@
     return [...found].sort(new Intl.Collator("en", { numeric: true }).compare);
   };
 
+  // A value with its interval. What is missing lies on the value, since scales without data would complain; the words
+  // of the tooltip tell.
+  function figureOf([value, low, high]) {
+    const known = low !== null && high !== null;
+    const interval = known ? `[${low.toFixed(3)}, ${high.toFixed(3)}]` : "none";
+    return { value, low: known ? low : value, high: known ? high : value, interval };
+  }
+
   // --- rows of each chart, with its signals and its title -----------------------------------------------------------
 
   function heat() {
@@ -84,13 +92,13 @@
       const common = { name: data.models[cell.model], group: group(cell), chosen: mine };
       const x = across(cell);
       if (x === null || x === undefined) continue;
-      const [value, low, high] = ees;
-      rows.push({ ...common, what: "checkpoint", order: cell.place, x, value, low, high, label: spoken(cell) });
+      rows.push({ ...common, ...figureOf(ees), what: "checkpoint", order: cell.place, x, label: spoken(cell) });
     }
     const nulls = checkpoints(chosen("model")).filter((cell) => cell.null);
-    if (nulls.length && rows.length) {
-      const [value, low, high] = nulls[nulls.length - 1].null;
-      rows.push({ what: "null", name: data.models[chosen("model")], value, low, high });
+    if (rows.length) {
+      const shown = nulls.length > 0;
+      const null_ = shown ? figureOf(nulls.at(-1).null) : rows[0];
+      rows.push({ ...null_, what: "null", name: data.models[chosen("model")], shown });
     }
     const last = checkpoints(chosen("model")).filter((cell) => cell.plain.ees);
     if (last.length < 2) return { rows, title };
@@ -113,8 +121,9 @@
     if (!found) return { rows: [], title: "No figure" };
     const [name, title] = found;
     const rows = ended().filter((cell) => cell.plain[name]).map((cell) => {
-      const [value, low, high] = cell.plain[name];
-      return { name: cell.name, group: group(cell), value, low, high, n: cell.n, null: name === "ees" ? (cell.null ?? [null])[0] : null };
+      const figure = figureOf(cell.plain[name]);
+      const null_ = name === "ees" && cell.null ? cell.null[0] : null;
+      return { name: cell.name, group: group(cell), ...figure, n: cell.n, null: null_ ?? figure.value, shown: null_ !== null };
     }).sort((a, b) => b.value - a.value);
     const said = rows.length > 1
       ? `${title}: from ${rows[0].value.toFixed(3)} (${rows[0].name}) to ${rows.at(-1).value.toFixed(3)} (${rows.at(-1).name})`
