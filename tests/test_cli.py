@@ -25,9 +25,11 @@ from exitbench.cli.printing import fail_if_samples_failed
 from exitbench.models.toy import byte_tokenizer, save_toy
 from exitbench.replay.profiles import load_profile
 from exitbench.replay.result import Replay
+from exitbench.study.rows import write_rows
 from exitbench.trace.record import Recorder
 from exitbench.trace.store import read_trace
 from exitbench.trace.table import Failure, SampleInfo
+from study_rows import failed, row
 
 NUM_PROMPTS = 12
 OPTIONS_OF_A_TRACE = {
@@ -918,3 +920,17 @@ def test_failed_sample_is_named_without_its_escapes(capsys):
     with pytest.raises(typer.Exit):
         fail_if_samples_failed(failed)
     assert capsys.readouterr().err == "1 of 1 samples failed; first: X: r\n"
+
+
+def test_report_on_a_study(tmp_path, place):
+    """A study's folder taken for a trace's, failed cells that go unnoticed, or two kinds of result in one page."""
+    write_rows(tmp_path / "study" / "cells" / "a.parquet", [row(cell="a"), row("decided", 0.5, cell="a", depth=1)])
+    page = tmp_path / "page.html"
+    outcome = exitbench("report", tmp_path / "study", "--out", page)
+    assert (outcome.code, outcome.out) == (0, f"{page}\n")
+    assert "Every cell" in page.read_text()
+    write_rows(tmp_path / "study" / "cells" / "b.parquet", [failed("out of memory", cell="b")])
+    outcome = exitbench("report", tmp_path / "study", "--out", page)
+    assert (outcome.code, outcome.out) == (1, f"{page}\n")
+    assert "1 cells failed" in outcome.err
+    assert_refused(exitbench("report", tmp_path / "study", place / "finished", "--out", page), "is no study")

@@ -63,7 +63,7 @@
     };
     for (const place of document.querySelectorAll(".chart")) {
       const spec = read(place.dataset.spec);
-      place.dispatchEvent(new CustomEvent("draw", { detail: spec }));
+      if (!place.dispatchEvent(new CustomEvent("draw", { detail: spec, cancelable: true }))) continue;
       const view = await window.vegaEmbed(place, spec, options);
       views.push(view);
       place.dispatchEvent(new CustomEvent("drawn", { detail: view.view }));
@@ -291,7 +291,9 @@
 
   document.querySelectorAll(".explorer").forEach((root) => new Explorer(root));
   let drawn = drawCharts(); // one drawing at a time, however often the scheme changes
-  darkScheme.addEventListener("change", () => {
+  const redraw = () => {
     drawn = drawn.then(drawCharts);
-  });
+  };
+  darkScheme.addEventListener("change", redraw);
+  document.addEventListener("redraw", redraw);
 })();

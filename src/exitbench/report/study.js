@@ -25,6 +25,14 @@
     return [...found].sort(new Intl.Collator("en", { numeric: true }).compare);
   };
 
+  // A value with its interval. What is missing lies on the value, since scales without data would complain; the words
+  // of the tooltip tell.
+  function figureOf([value, low, high]) {
+    const known = low !== null && high !== null;
+    const interval = known ? `[${low.toFixed(3)}, ${high.toFixed(3)}]` : "none";
+    return { value, low: known ? low : value, high: known ? high : value, interval };
+  }
+
   // --- rows of each chart, with its signals and its title -----------------------------------------------------------
 
   function heat() {
@@ -70,7 +78,7 @@
     const signals = { least: Math.min(...all), most: Math.max(...all) };
     return {
       rows, signals: all.length ? signals : {}, note: meaning,
-      title: `${title} of ${data.models[chosen("model")]}, at checkpoint ${when}`,
+      title: `${title} of ${data.models[chosen("model")]}, at ${when}`,
     };
   }
 
@@ -84,13 +92,13 @@
       const common = { name: data.models[cell.model], group: group(cell), chosen: mine };
       const x = across(cell);
       if (x === null || x === undefined) continue;
-      const [value, low, high] = ees;
-      rows.push({ ...common, what: "checkpoint", order: cell.place, x, value, low, high, label: spoken(cell) });
+      rows.push({ ...common, ...figureOf(ees), what: "checkpoint", order: cell.place, x, label: spoken(cell) });
     }
     const nulls = checkpoints(chosen("model")).filter((cell) => cell.null);
-    if (nulls.length && rows.length) {
-      const [value, low, high] = nulls[nulls.length - 1].null;
-      rows.push({ what: "null", name: data.models[chosen("model")], value, low, high });
+    if (rows.length) {
+      const shown = nulls.length > 0;
+      const null_ = shown ? figureOf(nulls.at(-1).null) : rows[0];
+      rows.push({ ...null_, what: "null", name: data.models[chosen("model")], shown });
     }
     const last = checkpoints(chosen("model")).filter((cell) => cell.plain.ees);
     if (last.length < 2) return { rows, title };
@@ -113,8 +121,9 @@
     if (!found) return { rows: [], title: "No figure" };
     const [name, title] = found;
     const rows = ended().filter((cell) => cell.plain[name]).map((cell) => {
-      const [value, low, high] = cell.plain[name];
-      return { name: cell.name, group: group(cell), value, low, high, n: cell.n, null: name === "ees" ? (cell.null ?? [null])[0] : null };
+      const figure = figureOf(cell.plain[name]);
+      const null_ = name === "ees" && cell.null ? cell.null[0] : null;
+      return { name: cell.name, group: group(cell), ...figure, n: cell.n, null: null_ ?? figure.value, shown: null_ !== null };
     }).sort((a, b) => b.value - a.value);
     const said = rows.length > 1
       ? `${title}: from ${rows[0].value.toFixed(3)} (${rows[0].name}) to ${rows.at(-1).value.toFixed(3)} (${rows.at(-1).name})`
@@ -146,8 +155,12 @@
 
   function refill(id) {
     const { rows, signals } = filled(id);
-    if (rows.length === 0) return; // its chart is hidden; scales without data would complain
+    if (rows.length === 0) return; // its chart is hidden
     const view = views.get(id);
+    if (!view) {
+      document.dispatchEvent(new CustomEvent("redraw"));
+      return;
+    }
     for (const [name, value] of Object.entries(signals)) view.signal(name, value);
     view.data("rows", rows).runAsync();
   }
@@ -156,11 +169,14 @@
     for (const element of document.querySelectorAll("[data-choice]")) {
       choices.set(element.dataset.choice, element);
       const only = element.dataset.fills ? [element.dataset.fills] : Object.keys(fillers);
-      element.addEventListener("input", () => only.filter((id) => views.has(id)).forEach(refill));
+      const moved = element.type === "range" ? "input" : "change";
+      element.addEventListener(moved, () => only.filter((id) => document.getElementById(id)).forEach(refill));
     }
     for (const chart of document.querySelectorAll(".chart[data-spec^='study-']")) {
       chart.addEventListener("draw", (event) => {
+        views.delete(chart.dataset.spec);
         const { rows, signals } = filled(chart.dataset.spec);
+        if (rows.length === 0) event.preventDefault(); // scales without data would complain
         event.detail.datasets = { rows };
         for (const param of event.detail.params ?? []) param.value = signals[param.name] ?? param.value;
       });

@@ -1,7 +1,7 @@
 """Charts of a study, without their numbers: the page's script and the pictures put rows of the same form into them.
 
-Rows of a chart are named "rows"; the columns are named with each chart, as are the signals
-that are set with its rows.
+Rows of a chart are named "rows"; their columns stand with each chart, as do the signals that are set with them. A
+missing end of an interval, or a missing null, has the place of the value, since scales without data would complain.
 Colours come from the page, see `chart_parts`.
 """
 
@@ -19,7 +19,9 @@ ROWS = alt.NamedData(name="rows")
 _COUNT_LABEL = "replace(format(datum.value, '~s'), 'G', 'B')"
 _SIZE_LABEL = "format(logarithmic ? pow(10, datum.value) : datum.value, '.3~g')"
 _MODEL_TIP = alt.Tooltip("name:N", title="model")
+_NULL_TIPS = [_MODEL_TIP, number_tip("value", "untrained, mean", ".3f"), alt.Tooltip("interval:N", title="range")]
 _STEP_TIP = alt.Tooltip("label:N", title="checkpoint")
+_INTERVAL_TIPS = (number_tip("value", "value", ".3f"), alt.Tooltip("interval:N", title="95 % interval"))
 _FAINT = alt.condition("datum.chosen", alt.value(1), alt.value(0.35))
 
 
@@ -70,18 +72,16 @@ def matrix(data: Any, *, least: float = 0.0, most: float = 1.0) -> list[alt.Char
 def progress(data: Any, *, x: alt.X, levels: Sequence[str] = ()) -> list[alt.Chart]:
     """EES of every checkpoint, joined by model in the order of training; the untrained null of the chosen model.
 
-    Columns: what ("checkpoint" or "null"), name, group, order, x, value, low, high, chosen, label.
+    Columns: what ("checkpoint" or "null"), name, group, order, x, value, low, high, interval, chosen, label, shown.
     Signal: levels (all groups).
     """
     base = alt.Chart(data).transform_filter("datum.what == 'checkpoint'")
     points = base.encode(x=x, y=_ees_axis(), color=_group(), opacity=_FAINT)
-    tips = [_MODEL_TIP, _STEP_TIP, number_tip("x", str(x.to_dict()["title"]), ",.4~g"), *_interval_tips()]
+    tips = [_MODEL_TIP, _STEP_TIP, number_tip("x", str(x.to_dict()["title"]), ",.4~g"), *_INTERVAL_TIPS]
     null = alt.Chart(data).transform_filter("datum.what == 'null'")
     return [
-        null.mark_rect(style="reference", opacity=0.12).encode(y=alt.Y("low:Q"), y2="high:Q"),
-        null.mark_rule(style="reference").encode(
-            y="value:Q", tooltip=[_MODEL_TIP, *_interval_tips("lowest", "highest")]
-        ),
+        null.mark_rect(style="reference").encode(y=alt.Y("low:Q"), y2="high:Q", opacity=_where_shown(0.12)),
+        null.mark_rule(style="reference").encode(y="value:Q", tooltip=_NULL_TIPS, opacity=_where_shown(1)),
         points.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(_levels(levels)),
         points.mark_line(strokeWidth=2).encode(detail="name:N", order="order:Q"),
         points.mark_point(filled=True, size=45).encode(tooltip=tips),
@@ -137,15 +137,15 @@ def curves(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
 def dots(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
     """One figure of each model with its interval, and the untrained null as a tick.
 
-    Columns: name, group, value, low, high, null, n. Signal: levels (all groups).
+    Columns: name, group, value, low, high, interval, null, shown, n. Signal: levels (all groups).
     """
     base = alt.Chart(data).encode(y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)))
     x = alt.X("value:Q", title=None, scale=alt.Scale(zero=False, padding=12))
-    tips = [_MODEL_TIP, alt.Tooltip("group:N"), *_interval_tips(), number_tip("n", "tokens", ",d")]
+    tips = [_MODEL_TIP, alt.Tooltip("group:N"), *_INTERVAL_TIPS, number_tip("n", "tokens", ",d")]
     coloured = base.encode(color=_group())
     return [
         base.mark_tick(style="reference", thickness=3, strokeDash=[]).encode(
-            x="null:Q", tooltip=[_MODEL_TIP, number_tip("null", "untrained", ".3f")]
+            x="null:Q", tooltip=[_MODEL_TIP, number_tip("null", "untrained", ".3f")], opacity=_where_shown(1)
         ),
         coloured.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q").add_params(_levels(levels)),
         coloured.mark_point(filled=True, opacity=1, size=75).encode(x=x, tooltip=tips),
@@ -179,5 +179,5 @@ def _count_axis(values: list[float] | None = None) -> alt.Axis:
     return alt.Axis(labelExpr=_COUNT_LABEL, **ticks)
 
 
-def _interval_tips(low: str = "95 % low", high: str = "95 % high") -> list[alt.Tooltip]:
-    return [number_tip(field, title, ".3f") for field, title in (("value", "value"), ("low", low), ("high", high))]
+def _where_shown(opacity: float) -> Any:
+    return alt.condition("datum.shown", alt.value(opacity), alt.value(0))

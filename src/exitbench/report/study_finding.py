@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import altair as alt
 
 from exitbench.report.chart_parts import Chart, finished, number_tip
+from exitbench.report.study_figures import PLAIN
 from exitbench.report.text import visible
 from exitbench.study.finding import Adjusted, Comparison, Finding, JudgedModel, Sensitivity
 
@@ -50,9 +51,14 @@ class FindingChapter:
 
 def finding_chapter(finding: Finding) -> FindingChapter:
     """Everything that a page says of a finding."""
-    where = [finding.workload, finding.on and f"on {finding.on}", finding.readout and f"{finding.readout} readout"]
+    where = [
+        _title(finding.figure),
+        finding.workload,
+        finding.on and f"on {finding.on}",
+        finding.readout and f"{finding.readout} readout",
+    ]
     judged_on = (
-        f"{finding.figure} {', '.join(part for part in where if part)}; {finding.n_models} models; smallest effect "
+        f"{', '.join(part for part in where if part)}; {finding.n_models} models; smallest effect "
         f"that matters {finding.smallest_effect:g}, alpha {finding.alpha:g}, Holm over {finding.n_together} comparisons"
     )
     tables = (
@@ -125,7 +131,7 @@ def _sensitivity(comparisons: Sequence[Comparison]) -> Table:
         turn = found.reason or _TURNS[found.turn or "none"]
         return (c.name, name, _interval(found.value, found.low, found.high), _p(found.p), str(found.n_models), turn)
 
-    rows = [line(c, found.figure, found) for c in comparisons for found in c.sensitivity]
+    rows = [line(c, _title(found.figure), found) for c in comparisons for found in c.sensitivity]
     rows += [
         line(c, f"adjusted for {', '.join(c.adjusted.covariates) or 'nothing'}", c.adjusted)
         for c in comparisons
@@ -184,17 +190,17 @@ def _chart(finding: Finding) -> Chart | None:
     tips = [
         alt.Tooltip("name:N", title="model"),
         alt.Tooltip("stratum:N", title="compared within"),
-        number_tip("value", finding.figure, ".3f"),
+        number_tip("value", visible(_title(finding.figure)), ".3f"),
         number_tip("low", "95 % low", ".3f"),
         number_tip("high", "95 % high", ".3f"),
     ]
-    y = alt.Y("value:Q", title=visible(finding.figure), scale=alt.Scale(zero=False, padding=10))
+    y = alt.Y("value:Q", title=visible(_title(finding.figure)), scale=alt.Scale(zero=False, padding=10))
     jitter = {} if _is_axis(places) else {"xOffset": alt.XOffset("name:N")}
     layers = [
         base.mark_rule(style="whisker").encode(y="low:Q", y2="high:Q", **jitter),
         base.mark_point(filled=True, opacity=1, size=70).encode(y=y, tooltip=tips, **jitter),
     ]
-    title = f"{visible(finding.figure)} of the {len(judged)} models that were judged"
+    title = f"{visible(_title(finding.figure))} of the {len(judged)} models that were judged"
     note = "Bars are 95 % intervals over prompts of each model alone; the tests rest on how models differ."
     return finished(layers, title=title, note=note, height=300)
 
@@ -215,6 +221,11 @@ def _is_axis(places: list[str]) -> bool:
 
 def _is_number(text: str) -> bool:
     return re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", text) is not None
+
+
+def _title(figure: str) -> str:
+    """A figure as the rest of the page names it."""
+    return next((known.title for known in PLAIN if known.name == figure), figure)
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:

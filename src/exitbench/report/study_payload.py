@@ -101,9 +101,9 @@ def payload_of(cells: Sequence[Cell]) -> Payload:
 def _numbers(cell: Cell, stride: int) -> dict[str, Any]:
     row = cell.first
     twins = cell.plain.get("ees_untrained_mean")
-    null = None if twins is None or finite(twins.value) is None else _interval(twins.value, twins.low, twins.high)
-    if null is not None and None in null:
-        null = [null[0], _short(min(cell.twins, default=None)), _short(max(cell.twins, default=None))]
+    null = None
+    if twins is not None and finite(twins.value) is not None:
+        null = _interval(twins.value, min(cell.twins, default=None), max(cell.twins, default=None))
     return {
         "name": visible(row.model if row.revision is None or cell.is_checkpoint else f"{row.model} @ {row.revision}"),
         "when": when(cell),

@@ -43,7 +43,7 @@ def study_pictures(rows: Sequence[Row], folder: Path) -> list[Path]:
     written = []
     for number, context in enumerate(payload.contexts):
         cells = [cell for cell in payload.cells if cell["context"] == number]
-        suffix = "" if len(payload.contexts) == 1 else "-" + re.sub(r"\W+", "-", context).strip("-")
+        suffix = "" if len(payload.contexts) == 1 else f"-{number + 1}-" + re.sub(r"\W+", "-", context).strip("-")
         for name, chart in _charts(payload, cells):
             path = folder / f"{name}{suffix}.png"
             _styled(chart).save(path, scale_factor=2)
@@ -73,7 +73,7 @@ def _charts(payload: Payload, cells: _Cells) -> Iterator[tuple[str, Any]]:
         rows = sorted((_dot(payload, cell) for cell in ended), key=lambda row: -row["value"])
         layers = study_charts.dots(alt.InlineData(values=rows), levels=_levels(rows))
         title = "EES of each model with its 95 % interval"
-        if any(row["null"] is not None for row in rows):
+        if any(row["shown"] for row in rows):
             title += "; grey: untrained models of its shape"
         yield "models-ees", alt.layer(*layers).properties(width=560, height=22 * len(rows), title=title)
 
@@ -150,13 +150,14 @@ def _progress(points: list[dict[str, Any]], axis: alt.X, title: str) -> Any:
 
 
 def _dot(payload: Payload, cell: dict[str, Any]) -> dict[str, Any]:
-    null = None if cell["null"] is None else cell["null"][0]
-    figures = _named(cell["plain"]["ees"])
-    return {"name": cell["name"], "group": _group(payload, cell), **figures, "null": null, "n": cell["n"]}
+    ees, shown = _named(cell["plain"]["ees"]), cell["null"] is not None
+    null = cell["null"][0] if shown else ees["value"]
+    return {"name": cell["name"], "group": _group(payload, cell), **ees, "null": null, "shown": shown, "n": cell["n"]}
 
 
 def _named(interval: list[float | None]) -> dict[str, Any]:
-    return dict(zip(("value", "low", "high"), interval, strict=True))
+    value, low, high = interval
+    return {"value": value, "low": value if low is None else low, "high": value if high is None else high}
 
 
 def _group(payload: Payload, cell: dict[str, Any]) -> str:
