@@ -64,8 +64,8 @@ def _summary(finding: Finding) -> tuple[list[str], ...]:
 def _correction(findings: Sequence[Finding]) -> str:
     for_claims = max((f.n_together for f in findings if f.expected is None), default=0)
     for_controls = max((f.n_together for f in findings if f.expected is not None), default=0)
-    text = f"Adjusted: Holm over the {for_claims} comparisons of all claims here"
-    return f"{text}, and over the {for_controls} of all controls." if for_controls else f"{text}."
+    text = f"Adjusted: Holm over all comparisons of claims here ({for_claims})"
+    return f"{text}, and over those of controls ({for_controls})." if for_controls else f"{text}."
 
 
 def _chapter(finding: Finding) -> Iterator[str]:

@@ -118,7 +118,7 @@ def hedges(y: Floats, x: Floats, strata: Ints) -> float | None:
     spread = float(np.sqrt(fit.mse_resid))
     if not spread > _NO_SPREAD * np.max(np.abs(y)):
         return None
-    return float(fit.params[0]) / spread * (1 - 3 / (4 * df - 1))
+    return float(fit.params[0] / spread * (1 - 3 / (4 * df - 1)))
 
 
 def _design(x: Floats, strata: Ints, covariates: Floats | None) -> Floats:
