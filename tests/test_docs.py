@@ -17,6 +17,7 @@ from exitbench.cli import app
 from exitbench.score.scorecard import ScoreCard
 from exitbench.signals import SIGNALS
 from exitbench.stats.figure import Curve, Figure
+from exitbench.study.spec import ModelEntry, Settings, StudySpec
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (".", "docs", "dev", "benchmarks", "studies")
@@ -156,3 +157,11 @@ def test_every_figure_is_explained():
     names |= {"eas", "frontier", "categories"}
     assert {"ees_star", "agreement"} <= names
     assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+def test_every_key_of_a_spec_is_explained():
+    """A key of a study's spec that nobody can find, or one that is gone and still explained."""
+    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", text.partition("## What is left")[0], re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert set(rows) == {name for section in (StudySpec, Settings, ModelEntry) for name in section.model_fields}

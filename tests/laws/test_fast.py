@@ -6,7 +6,17 @@ import pytest
 from exitbench.models.toy import toy_model
 from families import FAMILIES
 
-SAME = ("ees", "ees_blocks", "ees_correct", "generated_mismatch", "loop_share", "ees_without_loops", "decided", "batch")
+SAME = (
+    "ees",
+    "ees_blocks",
+    "ees_correct",
+    "ees_per_character",
+    "generated_mismatch",
+    "loop_share",
+    "ees_without_loops",
+    "decided",
+    "batch",
+)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

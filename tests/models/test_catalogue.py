@@ -77,7 +77,7 @@ def test_other_rows_by_hand(hub_id: str, expected: dict[str, Any], unverified: t
 
 def test_every_model_is_there_once() -> None:
     """Bug: rows lost while the table is edited, or two rows for one model."""
-    assert len(catalogue()) == len(ROWS) == 128
+    assert len(catalogue()) == len(ROWS) == 134
 
 
 def test_sources_are_named_in_words() -> None:
@@ -304,6 +304,17 @@ def test_checkpoint_suites() -> None:
     assert (patterns["EleutherAI/pythia-1b"] or "").format(step=1000) == "step1000"
     assert (patterns["LLM360/Amber"] or "").format(checkpoint=7) == "ckpt_007"
     assert (patterns["allenai/OLMo-1B-hf"] or "").format(step=1000, tokens=4) == "step1000-tokens4B"
+
+
+def test_tokens_of_a_step() -> None:
+    """Bug: tokens of a step where nothing counts steps, or a figure that is off by a factor."""
+    told = {facts.hub_id: facts for facts in catalogue() if facts.tokens_per_step is not None}
+    assert _ids(told.values()) <= _ids(catalogue().checkpoint_suites())
+    assert all("{step}" in (facts.checkpoint_revision or "") for facts in told.values())
+    pythias = {facts.tokens_per_step for facts in catalogue() if facts.family == "Pythia"}
+    assert pythias == {1024 * 2048}  # sequences of a batch, tokens of a sequence
+    assert 143_000 * 1024 * 2048 == 299_892_736_000  # what Pythia's authors say that each of them saw
+    assert told["HuggingFaceTB/SmolLM2-360M"].unverified.count("tokens_per_step") == 1
 
 
 def test_one_model_listed_twice_is_a_bug_of_ours() -> None:

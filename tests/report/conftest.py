@@ -1,10 +1,14 @@
 """Cards and traces to report on, some of them hostile."""
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 from exitbench.replay.assemble import ReplayOptions, replay
 from exitbench.replay.result import Replay
@@ -14,6 +18,19 @@ from exitbench.trace.table import Trace
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror="document.title=1">'
 """Text that runs if it is ever parsed as markup."""
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,800",
+)
+"""Of the browser."""
 
 CATEGORIES = ("chat", "summarise", "translate", "qa", "maths", "code")
 WORDS = [
@@ -137,3 +154,44 @@ def hostile(make_trace, make_top1) -> Result:
 def build(make_trace, make_top1) -> Callable[..., Result]:
     """`build_result`, for results of other sizes."""
     return lambda **options: build_result(make_trace, make_top1, **options)
+
+
+def executable(name):
+    path = shutil.which(name)
+    assert path, f"{name} is not on PATH: install Debian's packages chromium and chromium-driver"
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = executable("chromium")
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(executable("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def open_page(browser):
+    """Open a page from disk and wait until its charts are drawn."""
+
+    def opened(path, *, dark=False):
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+        browser.get_log("browser")
+        browser.get(path.as_uri())
+        WebDriverWait(browser, 30).until(
+            lambda driver: driver.execute_script("return document.documentElement.dataset.charts") == "drawn"
+        )
+        return browser
+
+    return opened
+
+
+@pytest.fixture
+def errors(browser):
+    """Reads what the page has complained about since it was opened."""
+    return lambda: [e["message"] for e in browser.get_log("browser") if e["level"] in {"SEVERE", "WARNING"}]

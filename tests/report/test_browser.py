@@ -1,12 +1,9 @@
 """The page in headless Chromium: it draws, it reacts, it stays silent, and hostile text stays text."""
 
 import re
-import shutil
 import time
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -17,65 +14,22 @@ from exitbench.report import write_report
 pytestmark = pytest.mark.browser
 
 HOSTILE_OPENING = '</script><script>document.title="owned"'
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,800",
-)
-
-
-def executable(name):
-    path = shutil.which(name)
-    assert path, f"{name} is not on PATH: install Debian's packages chromium and chromium-driver"
-    return path
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = executable("chromium")
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(executable("chromedriver")))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def show(browser, tmp_path_factory):
-    """Write results as a page, open it from disk and wait until its charts are drawn."""
+def show(open_page, tmp_path_factory):
+    """Write results as a page and open it."""
     folder = tmp_path_factory.mktemp("pages")
-
-    def open_page(*results, dark=False):
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-        browser.get_log("browser")
-        path = write_report(results, folder / f"{time.monotonic_ns()}.html")
-        browser.get(path.as_uri())
-        WebDriverWait(browser, 30).until(
-            lambda driver: driver.execute_script("return document.documentElement.dataset.charts") == "drawn"
-        )
-        return browser
-
-    return open_page
-
-
-def errors(browser):
-    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
+    return lambda *results, dark=False: open_page(
+        write_report(results, folder / f"{time.monotonic_ns()}.html"), dark=dark
+    )
 
 
 def detail(browser):
     return browser.find_element(By.CSS_SELECTOR, ".detail")
 
 
-def test_draws_every_chart_without_errors(show, result):
+def test_draws_every_chart_without_errors(show, result, errors):
     """A chart that stays empty, an expression the interpreter refuses, a script the policy blocks."""
     page = show(result)
     charts = page.find_elements(By.CSS_SELECTOR, ".chart")
@@ -83,10 +37,10 @@ def test_draws_every_chart_without_errors(show, result):
     for chart in charts:
         assert chart.find_elements(By.CSS_SELECTOR, "svg .mark-line path, svg .mark-rect path")
         assert chart.size["width"] > 300
-    assert errors(page) == []
+    assert errors() == []
 
 
-def test_fast_page_draws_and_shows_decisions(show, fast, result):
+def test_fast_page_draws_and_shows_decisions(show, fast, result, errors):
     """A script that stops at the first thing a fast trace lacks."""
     page = show(fast, result)
     assert len(page.find_elements(By.CSS_SELECTOR, "#r0 .chart svg")) == 3
@@ -95,10 +49,10 @@ def test_fast_page_draws_and_shows_decisions(show, fast, result):
     said = detail(page).text
     assert f"Decided at depth {depth} of 12" in said or "Decided only by the last block" in said
     assert not detail(page).find_elements(By.CSS_SELECTOR, "table")
-    assert errors(page) == []
+    assert errors() == []
 
 
-def test_policies_draw_and_fit(show, with_replay):
+def test_policies_draw_and_fit(show, with_replay, errors):
     """A frontier without lines or legend, or a table of policies that widens the page on a phone."""
     page = show(with_replay)
     charts = page.find_elements(By.CSS_SELECTOR, ".policies .chart")
@@ -107,7 +61,7 @@ def test_policies_draw_and_fit(show, with_replay):
     assert len(lines) > 4
     assert len({line.get_attribute("stroke") for line in lines}) == len(lines)
     assert len(charts[0].find_elements(By.CSS_SELECTOR, "svg .role-legend-label text")) == len(lines)
-    assert errors(page) == []
+    assert errors() == []
     for width in (390, 1900):
         metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -163,7 +117,7 @@ def test_keyboard_and_pointer_move_between_tokens(show, result):
     assert tokens[1].get_attribute("aria-current") is None
 
 
-def test_category_and_prompt_can_be_chosen(show, result):
+def test_category_and_prompt_can_be_chosen(show, result, errors):
     """A filter that lists other categories' prompts, or buttons that do nothing."""
     page = show(result)
     Select(page.find_element(By.CSS_SELECTOR, "select.category")).select_by_visible_text("maths")
@@ -173,10 +127,10 @@ def test_category_and_prompt_can_be_chosen(show, result):
     before = page.find_element(By.CSS_SELECTOR, ".prompt").text
     page.find_element(By.CSS_SELECTOR, "button.next").click()
     assert page.find_element(By.CSS_SELECTOR, ".prompt").text != before
-    assert errors(page) == []
+    assert errors() == []
 
 
-def test_hostile_text_is_shown_and_inert(show, hostile, result):
+def test_hostile_text_is_shown_and_inert(show, hostile, result, errors):
     """A prompt, token, category or model name that runs or becomes an element."""
     page = show(hostile, result)
     assert page.title.startswith("exitbench: ")
@@ -188,10 +142,10 @@ def test_hostile_text_is_shown_and_inert(show, hostile, result):
     tooltip_source = page.find_element(By.CSS_SELECTOR, "#r0 .groups .mark-rect path")
     ActionChains(page).move_to_element(tooltip_source).perform()
     assert not page.find_elements(By.CSS_SELECTOR, "img, script[src], [onerror]")
-    assert errors(page) == []
+    assert errors() == []
 
 
-def test_charts_follow_a_change_of_scheme(show, result):
+def test_charts_follow_a_change_of_scheme(show, result, errors):
     """Dark text on a dark page."""
     page = show(result, dark=True)
     # Read in one step: the element may be replaced between finding it and asking it.
@@ -201,7 +155,7 @@ def test_charts_follow_a_change_of_scheme(show, result):
     scheme = [{"name": "prefers-color-scheme", "value": "light"}]
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
     WebDriverWait(page, 10).until(lambda driver: driver.execute_script(read) not in (None, dark))
-    assert errors(page) == []
+    assert errors() == []
 
 
 def test_narrow_screen_does_not_scroll_sideways(show, result):

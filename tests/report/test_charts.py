@@ -25,7 +25,7 @@ def figure(value, low=None, high=None, n_prompts=20):
 def test_every_chart_is_local_json_with_a_title(card):
     """A chart that fetches its data, or NaN in a specification."""
     charts = every_chart(card)
-    assert len(charts) == 8
+    assert len(charts) == 9
     for chart in charts:
         assert chart.title
         assert chart.spec["width"] == "container"

@@ -32,7 +32,8 @@ def is_figure(value):
 def test_hand_computed_case(path, make_trace):
     """Any figure or curve that is not what its definition says."""
     case = json.loads(path.read_text())
-    card = score(make_trace(**case["trace"]), draws=DRAWS).to_json()
+    strings = {int(index): text for index, text in case["trace"].pop("token_strings", {}).items()}
+    card = score(make_trace(**case["trace"], token_strings=strings), draws=DRAWS).to_json()
     for name, expected in case["figures"].items():
         got = card[name]["value"] if card[name] else None
         assert got == (expected if expected is None else pytest.approx(expected, rel=1e-6)), name
@@ -94,6 +95,25 @@ def test_what_is_null_in_each_mode(make_trace, make_top1):
     assert text.ees_correct is not None
     assert text.target == "text"
     assert (text.loop_share, text.generated_mismatch, text.ees_without_loops) == (None, None, None)
+
+
+def test_per_character_figures_weigh_tokens_by_their_text(make_trace, make_top1):
+    """A mean over tokens under the name of one over characters, or its interval."""
+    long = np.arange(120) % 2 == 0  # settled at depth 0; the others at the end
+    top1 = np.where(long, 0, 1)[:, None] * [0, 1, 0] + np.where(long, 7, 8)[:, None]
+    documents = np.repeat(np.arange(12), 10)
+    options = {"prompts": documents, "on": "text", "target": top1[:, -1], "prompt_texts": ["a" + 5 * "longa"] * 12}
+    card = score(make_trace(top1, token_strings={7: "long", 8: "a"}, **options), draws=DRAWS)
+    assert card.ees.value == pytest.approx(0.5)
+    assert card.ees_per_character.value == pytest.approx(0.8)
+    assert card.ees_per_character.low == pytest.approx(0.8)
+    assert (card.ees_per_character.n_tokens, card.ees_per_character.n_prompts) == (120, 12)
+    nats = -card.loss.value[-1]
+    assert card.bits_per_character.value == pytest.approx(-nats / np.log(2) * 120 / 300)
+    unknown = score(make_trace(top1, **options), draws=DRAWS)
+    for name in ("ees_per_character", "bits_per_character"):
+        assert getattr(unknown, name) is None
+        assert unknown.reasons[name].startswith("the texts of single tokens do not add up")
 
 
 def test_fewer_than_ten_prompts(make_trace, make_top1):
@@ -306,7 +326,7 @@ def test_fast_trace_has_what_needs_no_signals(make_trace, make_top1):
         full = score(make_trace(top1, on=on, **options), draws=DRAWS).to_json()
         fast = score(make_trace(top1, on=on, fast=True, **options), draws=DRAWS).to_json()
         same = ("ees", "ees_blocks", "decided", "batch", "n_tokens", "n_prompts")
-        of_mode = ("ees_correct", "generated_mismatch", "loop_share", "ees_without_loops")
+        of_mode = ("ees_correct", "ees_per_character", "generated_mismatch", "loop_share", "ees_without_loops")
         for name in (*same, *of_mode):
             assert fast[name] == full[name], name
         unrecorded = {name.removesuffix("_reason") for name, said in fast.items() if said == NOT_RECORDED}
@@ -314,7 +334,7 @@ def test_fast_trace_has_what_needs_no_signals(make_trace, make_top1):
         assert nulls == unrecorded | {name for name, value in full.items() if value is None}
         assert unrecorded == {
             *("ees_null", "ees_star", "ees_first_match", "ees_tv_10", "ees_tv_30", "eas", "frontier"),
-            *("agreement", "entropy", "loss", "accuracy"),
+            *("agreement", "entropy", "loss", "accuracy", "top1_churn", "bits_per_character"),
             *(f"aes_{eps}pct{part}" for eps in (1, 5) for part in AES_PARTS),
             *(f"{name}_{eps}pct" for eps in (1, 5) for name in ("nes_flops_copy", "nes_bytes_deferred", "aes_ltt")),
             *("lossless_projection", "lossless_drafts"),

@@ -14,7 +14,7 @@ def card(typical_trace):
 
 def test_another_schema_version_is_refused(card):
     """An old card read with today's meaning of its fields."""
-    with pytest.raises(ReportError, match=r"schema version 99, expected 3"):
+    with pytest.raises(ReportError, match=r"schema version 99, expected 4"):
         ScoreCard.from_json(card.to_json() | {"schema_version": 99})
 
 

@@ -8,8 +8,9 @@ from scipy.stats import t as student
 from exitbench.errors import TraceError
 from exitbench.models.load import prove
 from exitbench.models.toy import toy_model
+from exitbench.progress import SILENT
 from exitbench.study import untrained as untrained_module
-from exitbench.study.untrained import Untrained, untrained_null
+from exitbench.study.untrained import Nulls, Untrained, untrained_null
 from exitbench.trace.record import Stretch
 
 
@@ -115,3 +116,23 @@ def test_nothing_to_count(proved, stretches):
     """A mean over no token."""
     with pytest.raises(TraceError, match="no token"):
         untrained_null(proved, [])
+
+
+def test_a_null_is_measured_once_for_all_checkpoints(proved, stretches, make_toy, monkeypatch):
+    """Twins made anew for every checkpoint of a training; or those of another config, seed or text taken for them."""
+    calls = []
+
+    def counted(loaded, stretches, **options):
+        calls.append(loaded.name)
+        return untrained_null(loaded, stretches, num_twins=2, **options)
+
+    monkeypatch.setattr(untrained_module, "untrained_null", counted)
+    nulls, options = Nulls(), {"seed": 0, "memory": 2**28, "progress": SILENT}
+    later = prove("later", toy_model("llama", num_blocks=4, seed=5))
+    first = nulls.of(proved, stretches, **options)
+    assert nulls.of(later, stretches, **options) == first
+    assert calls == ["toy"]
+    nulls.of(later, stretches[:2], **options)
+    nulls.of(later, stretches, **options | {"seed": 1})
+    nulls.of(prove("deeper", toy_model("llama", num_blocks=5)), stretches, **options)
+    assert calls == ["toy", "later", "later", "deeper"]

@@ -12,6 +12,7 @@ The names stand here and not in `exitbench` itself because the packages `exitben
 
 from exitbench.api.decoding import decode
 from exitbench.api.folders import default_decode_folder, default_folder, default_profile_file, trace_folder
+from exitbench.api.judging import findings, write_finding
 from exitbench.api.lenses import TrainedLens, check_lens_file, lens
 from exitbench.api.measuring import profile, trace
 from exitbench.api.reading import policies_named, read_result, replay, report, save_policies, score
@@ -28,6 +29,7 @@ from exitbench.replay.profiles import MeasuredProfile
 from exitbench.replay.result import Replay
 from exitbench.score import ScoreCard
 from exitbench.study.estimate import Forecast
+from exitbench.study.finding import Finding
 from exitbench.study.run import StudyRun
 from exitbench.trace.store import read_trace
 from exitbench.trace.table import Trace
@@ -37,6 +39,7 @@ __all__ = [
     "DecodeOptions",
     "Decoding",
     "ExitPolicy",
+    "Finding",
     "Forecast",
     "LensOptions",
     "LoadedModel",
@@ -57,6 +60,7 @@ __all__ = [
     "default_folder",
     "default_profile_file",
     "default_study_folder",
+    "findings",
     "lens",
     "load",
     "load_workload",
@@ -74,4 +78,5 @@ __all__ = [
     "study",
     "trace",
     "trace_folder",
+    "write_finding",
 ]

@@ -13,12 +13,13 @@ from exitbench.replay.assemble import replay as replay_trace
 from exitbench.replay.calibrate import calibrate
 from exitbench.replay.result import Replay
 from exitbench.report import Result, write_report
+from exitbench.report.study_folders import is_study_folder, report_studies
 from exitbench.score import ScoreCard
 from exitbench.score import score as score_trace
 from exitbench.trace.store import is_trace_folder, read_trace
 from exitbench.trace.table import Trace
 
-__all__ = ["REPLAY_FILE", "policies_named", "read_result", "replay", "report", "save_policies", "score"]
+__all__ = ["REPLAY_FILE", "are_studies", "policies_named", "read_result", "replay", "report", "save_policies", "score"]
 
 REPLAY_FILE = "replay.json"
 
@@ -91,9 +92,29 @@ def _replay_beside(file: Path, traced: Trace, *, partly: bool) -> Replay:
     return replayed
 
 
+def are_studies(paths: Sequence[Path | str]) -> bool:
+    """Whether the paths are folders of studies.
+
+    Raises:
+        ReportError: some are and some are not.
+    """
+    kinds = [is_study_folder(Path(path)) for path in paths]
+    if any(kinds) and not all(kinds):
+        other = paths[kinds.index(False)]
+        raise ReportError(f"{other} is no study and others are; give them to two calls of 'exitbench report'")
+    return any(kinds)
+
+
 def report(
     paths: Sequence[Path | str], *, out: Path | str, seed: int | None = None, skip_corrupt: bool = False
 ) -> Path:
-    """Write one self-contained HTML page on the results at `paths` to the file `out`, and return its path."""
+    """Write one self-contained HTML page on the results at `paths` to the file `out`, and return its path.
+
+    Raises:
+        ReportError: a path without results, or studies beside other results.
+    """
+    if are_studies(paths):
+        report_studies([Path(path) for path in paths], Path(out))
+        return Path(out)
     results = [read_result(Path(path), seed=seed, skip_corrupt=skip_corrupt) for path in paths]
     return write_report(results, Path(out))

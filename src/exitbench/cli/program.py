@@ -7,6 +7,7 @@ import typer
 
 from exitbench import __version__
 from exitbench.cli.decoding import decode
+from exitbench.cli.findings import findings
 from exitbench.cli.measuring import check, lens, profile, run, trace
 from exitbench.cli.printing import STDERR, STDOUT, complain
 from exitbench.cli.reading import list_parts, replay, report, score
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (run, trace, lens, score, replay, decode, maxskip, study, report, profile, check):
+for _command in (run, trace, lens, score, replay, decode, maxskip, study, findings, report, profile, check):
     app.command()(_command)
 app.command(name="lm-eval", context_settings=PASS_ON)(lm_eval)
 app.command(name="list")(list_parts)

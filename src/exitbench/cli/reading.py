@@ -7,6 +7,7 @@ import typer
 from rich.text import Text
 
 from exitbench.cli.printing import (
+    STDERR,
     STDOUT,
     command_line,
     fail_if_samples_failed,
@@ -92,15 +93,26 @@ def replay(
 
 
 def report(
-    paths: Annotated[list[Path], typer.Argument(help="Folders of runs or traces, or score.json files.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Folders of runs or traces, or score.json files; or folders of studies.")
+    ],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     skip_corrupt: SkipCorruptOption = False,
     seed: ScoreSeedOption = None,
 ) -> None:
     """Write one self-contained HTML page on some results."""
     from exitbench import api
+    from exitbench.api.reading import are_studies
     from exitbench.report import write_report
+    from exitbench.report.study_folders import report_studies
 
+    if are_studies(paths):
+        failed = report_studies(paths, out)
+        STDOUT.print(Text(str(out.resolve())), soft_wrap=True)
+        if failed:
+            STDERR.print(Text(f"{failed} cells failed; the page names them", style="red"))
+            raise typer.Exit(1)
+        return
     results = [api.read_result(path, seed=seed, skip_corrupt=skip_corrupt) for path in paths]
     page = write_report(results, out)
     STDOUT.print(Text(str(page.resolve())), soft_wrap=True)

@@ -9,8 +9,8 @@ Non-goals: where checkpoints are, and whether they can be loaded.
 import math
 import re
 import string
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class Checkpoint:
     """Tokens seen in training, rounded where the name rounds them; None if unknown."""
     final: str | None = None
     """Hub id of the listed model that this training ended in; None for a folder or if no listed one did."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What a folder's `checkpoint.json` says of it beyond that."""
 
 
 @dataclass(frozen=True)

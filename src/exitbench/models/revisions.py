@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 import huggingface_hub
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from huggingface_hub.file_download import repo_folder_name
 
 from exitbench.errors import ModelError
@@ -37,7 +43,7 @@ _HUB_ERRORS: tuple[type[BaseException], ...] = (OSError, HfHubHTTPError.__bases_
 def checkpoints_of(
     where: str,
     *,
-    revisions: Literal["log", "all"] | Sequence[str],
+    revisions: Literal["log", "all", "last"] | Sequence[str],
     count: int | None = None,
     base_folder: Path,
     pattern: str | None = None,
@@ -48,8 +54,8 @@ def checkpoints_of(
     Args:
         where: a folder of checkpoint folders, the hub id of a repository with checkpoints, or that of a listed model
             whose checkpoints are in another repository.
-        revisions: "all" for every checkpoint; "log" for `count` of them, evenly in the logarithm of tokens seen, the
-            first and the last among them; or names, which are taken in the order given.
+        revisions: "all" for every checkpoint; "last" for the last one; "log" for `count` of them, evenly in the
+            logarithm of tokens seen, the first and the last among them; or names, which are taken in the order given.
         count: for "log" only, at least 2; None for `DEFAULT_COUNT`.
         base_folder: what a relative folder is relative to.
         pattern: of the names, for `str.format`; None for what the catalogue says, and for folders step-N, stepN and
@@ -83,6 +89,9 @@ def _in_folder(
     found = folder_checkpoints(root, pattern, tokens_per_step)
     if not isinstance(revisions, str):
         return _named(revisions, found, f"{root} has no checkpoint")
+    found = [checkpoint for checkpoint in found if (checkpoint.step, checkpoint.tokens) != (None, None)]
+    if not found and (root / "config.json").is_file():
+        raise ModelError(f"{root} is one model, not a folder of checkpoints; list it as a model, or give the one above")
     if not found:
         expected = repr(pattern) if pattern else "step-N or checkpoint-N"
         raise ModelError(f"{root} has no folder named like {expected}; give the pattern of its names with `pattern:`")
@@ -129,6 +138,8 @@ def _read(source: str, name: str, names: NamePattern | None, final: str | None) 
 
 def _chosen(found: Iterable[Checkpoint], revisions: str, count: int | None) -> list[Checkpoint]:
     ordered = in_training_order(list(found))
+    if revisions == "last":
+        return ordered[-1:]
     return log_spaced(ordered, count or DEFAULT_COUNT) if revisions == "log" else ordered
 
 
@@ -165,9 +176,10 @@ def _listed(source: str) -> list[str]:
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise ModelError(f"{source} is neither a folder nor on the hub, or is private; check the id") from error
     except _HUB_ERRORS as error:
+        why = "HF_HUB_OFFLINE is set" if isinstance(error, OfflineModeIsEnabled) else one_line(error)
         raise ModelError(
-            f"cannot list the revisions of {source} ({one_line(error)}); go online (is HF_HUB_OFFLINE set?), or name "
-            f"revisions that the hub's cache holds: {_some(_cached(source))}"
+            f"cannot list the revisions of {source}: {why}; go online, or name revisions that the hub's cache holds: "
+            f"{_some(_cached(source))}"
         ) from error
     return list(dict.fromkeys(ref.name for ref in (*refs.branches, *refs.tags)))
 

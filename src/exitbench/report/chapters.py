@@ -50,13 +50,16 @@ def opening_chart(card: ScoreCard) -> Chart:
 
 def _by_depth(card: ScoreCard) -> tuple[Chart, ...]:
     agreement, entropy, loss, accuracy = card.agreement, card.entropy, card.loss, card.accuracy
-    if agreement is None or entropy is None or loss is None or accuracy is None:
+    churn = card.top1_churn
+    if agreement is None or entropy is None or loss is None or accuracy is None or churn is None:
         return ()
     middle, level = card.shape.num_blocks // 2, level_text(card)
     against = "the model's own answer" if card.target == "own answer" else "the text"
 
     def spoken(curve: Curve, say: Callable[[float], str]) -> str:
-        halfway, end = ("n/a" if value is None else say(value) for value in (curve.value[middle], curve.value[-1]))
+        by_depth = dict(zip(curve.at, curve.value, strict=True))
+        values = (by_depth.get(middle), by_depth[card.shape.num_blocks])
+        halfway, end = ("n/a" if value is None else say(value) for value in values)
         return f"{halfway} at depth {middle}, {end} at the end"
 
     return (
@@ -64,6 +67,13 @@ def _by_depth(card: ScoreCard) -> tuple[Chart, ...]:
             agreement,
             y_title="share of tokens",
             title=f"Top-1 agrees with the full model: {spoken(agreement, _rounded)}",
+            level=level,
+            share=True,
+        ),
+        depth_chart(
+            churn,
+            y_title="share of tokens",
+            title=f"A block changes the top-1 token: {spoken(churn, _rounded)}",
             level=level,
             share=True,
         ),

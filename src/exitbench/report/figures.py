@@ -37,6 +37,7 @@ class Kind(Enum):
     MEASURED = "measured time"
     TOKENS = "share of tokens"
     RATIO = "ratio of two savings of the same kind"
+    LOSS = "loss of the full model"
     PAPER = "the paper's own score, as far as known"
 
 
@@ -147,6 +148,13 @@ def second_screen(card: ScoreCard) -> tuple[Line, ...]:
     lines = (
         *(_line(card, field, Kind.BLOCKS, name, meaning) for field, name, meaning in _MORE_SAVINGS),
         *(_line(card, field, Kind.TOKENS, name, meaning) for field, name, meaning in _MORE_SHARES),
+        _line(
+            card,
+            "bits_per_character",
+            Kind.LOSS,
+            "Bits per character",
+            "Surprise of the full model at the text, whatever its vocabulary: lower is better.",
+        ),
         *(_eas_line(score) for score in card.eas or ()),
     )
     return tuple(line for line in lines if line.recorded)
@@ -213,6 +221,7 @@ _MORE_SAVINGS = (
     ),
     ("ees_tv_30", "EES_tv(0.3)", "The same, below 0.3."),
     ("ees_correct", "EES_correct", "EES over the tokens that the full model gets right."),
+    ("ees_per_character", "EES per character", "EES with every token counted by the characters it stands for."),
     ("ees_without_loops", "EES without loops", "EES over the tokens outside repeated 8-grams."),
     ("aes_1pct_oracle", "Oracle(1 %)", "First-match savings and the best use of 1 % of tokens that may differ."),
     ("aes_5pct_oracle", "Oracle(5 %)", "The same with 5 %."),

@@ -39,7 +39,10 @@
       line: { strokeWidth: 2.5 },
       bar: { opacity: 0.75 },
       legend: { labelColor: ink, labelFontSize: 12, labelLimit: 220, symbolStrokeWidth: 2.5, symbolType: "stroke" },
-      range: { category: [0, 1, 2, 3, 4, 5, 6, 7].map((index) => colour(`--c${index}`)) },
+      range: {
+        heatmap: [6, 5, 4, 3, 2, 1, 0].map((index) => colour(`--d${index}`)),
+        category: [0, 1, 2, 3, 4, 5, 6, 7].map((index) => colour(`--c${index}`)),
+      },
       style: {
         fill: { color: accent, opacity: 0.18 },
         band: { color: accent, opacity: 0.28 },
@@ -59,8 +62,11 @@
       tooltip: { theme: darkScheme.matches ? "dark" : "light" },
     };
     for (const place of document.querySelectorAll(".chart")) {
-      const view = await window.vegaEmbed(place, read(place.dataset.spec), options);
+      const spec = read(place.dataset.spec);
+      if (!place.dispatchEvent(new CustomEvent("draw", { detail: spec, cancelable: true }))) continue;
+      const view = await window.vegaEmbed(place, spec, options);
       views.push(view);
+      place.dispatchEvent(new CustomEvent("drawn", { detail: view.view }));
     }
     document.documentElement.dataset.charts = "drawn";
   }
@@ -285,7 +291,9 @@
 
   document.querySelectorAll(".explorer").forEach((root) => new Explorer(root));
   let drawn = drawCharts(); // one drawing at a time, however often the scheme changes
-  darkScheme.addEventListener("change", () => {
+  const redraw = () => {
     drawn = drawn.then(drawCharts);
-  });
+  };
+  darkScheme.addEventListener("change", redraw);
+  document.addEventListener("redraw", redraw);
 })();

@@ -1,24 +1,12 @@
 """One self-contained HTML page: opens from disk, fetches nothing, runs nothing but its own two scripts.
 
-The template engine escapes everything; data for the scripts travels as JSON in inert script elements of type
-application/json. The page's security policy forbids all network access and names its scripts by their
-hashes, so that text that slipped through as markup could still not run. Vega's expressions are interpreted,
-never compiled (no `eval`).
+How it is kept so is told in `render`.
 """
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-import altair
-import vl_convert
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from exitbench import files as disk
 from exitbench.errors import ReportError
@@ -30,8 +18,8 @@ from exitbench.report.explorer import explorer_payload
 from exitbench.report.glossary import GLOSSARY
 from exitbench.report.pays import pays
 from exitbench.report.policy_charts import PolicyChapter, policy_chapter
+from exitbench.report.render import render
 from exitbench.report.result import Result
-from exitbench.report.text import json_for_script, visible
 from exitbench.score.scorecard import ScoreCard
 
 __all__ = ["write_report"]
@@ -99,32 +87,13 @@ def _section(key: str, result: Result, budget_bytes: int) -> _Section:
 
 
 def _render(sections: list[_Section]) -> str:
-    scripts = [_chart_library(), _asset("page.js")]
-    assert not any("</script" in script.lower() for script in scripts)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["visible"] = visible
-    environment.globals |= {
-        "interval_text": figures.interval_text,
-        "level_text": figures.level_text,
-        "value_text": figures.value_text,
-        "Kind": figures.Kind,
-        "embed": lambda value: Markup(json_for_script(value)),  # noqa: S704 -- escaped there
-    }
-    return environment.from_string(_asset("page.html.j2")).render(
+    return render(
+        "page.html.j2",
+        scripts=("page.js",),
         sections=sections,
         comparison=list(zip(sections, figures.compared([section.card for section in sections]), strict=True)),
         glossary=GLOSSARY,
-        css=Markup(_asset("page.css")),  # noqa: S704 -- our own files, as are the scripts
-        scripts=[Markup(script) for script in scripts],  # noqa: S704
-        script_hashes=[_csp_hash(script) for script in scripts],
     )
-
-
-@cache
-def _chart_library() -> str:
-    # It must speak the grammar that the charts were written in, e.g. "6.4" of "v6.4.1".
-    grammar = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=grammar)
 
 
 def _provenance(card: ScoreCard) -> tuple[tuple[str, str], ...]:
@@ -147,11 +116,3 @@ def _provenance(card: ScoreCard) -> tuple[tuple[str, str], ...]:
         "intervals": f"{figures.level_text(card)}, {card.draws} bootstrap draws, seed {card.seed}",
     }
     return tuple(rows.items())
-
-
-def _asset(name: str) -> str:
-    return files("exitbench.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _csp_hash(script: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")

@@ -4,6 +4,7 @@ import numpy as np
 
 from exitbench.score.loops import looped_tokens
 from exitbench.score.scorecard import CategoryScore
+from exitbench.stats.figure import Figure
 from exitbench.stats.material import Material, Outcomes
 from exitbench.trace.decided import first_match_depths
 
@@ -17,10 +18,17 @@ def figures_from_decisions(material: Material) -> Outcomes:
     return {
         "ees": material.figure(material.saved),
         "ees_blocks": material.figure(material.saved_blocks),
+        "ees_per_character": _per_character(material),
         **_quality(material),
         **_curves(material),
         "categories": _categories(material),
     }
+
+
+def _per_character(material: Material) -> Figure | str:
+    """EES with each token counted by its characters."""
+    characters = material.characters
+    return characters if isinstance(characters, str) else material.per_character(material.saved * characters)
 
 
 def _quality(material: Material) -> Outcomes:

@@ -7,6 +7,7 @@ from exitbench.score.adaptability import ALPHAS, DEFAULT_ALPHA, SIMILARITIES, ad
 from exitbench.score.chance import corrected_for_chance, null_suitability
 from exitbench.score.from_policies import figures_from_policies
 from exitbench.score.scorecard import EasScore
+from exitbench.stats.figure import Curve
 from exitbench.stats.material import Material, Outcomes
 from exitbench.trace.decided import first_match_depths, tv_depths
 from exitbench.trace.decision import Depths
@@ -28,6 +29,7 @@ def figures_from_signals(material: Material, seed: np.random.SeedSequence) -> Ou
         **_suitability(material, first_match),
         **figures_from_policies(material, seed),
         **_curves(material),
+        "bits_per_character": material.per_character(-material.signal("target_logprob")[:, -1] / np.log(2)),
         "eas": [_eas(material, name) for name in SIMILARITIES],
     }
 
@@ -45,7 +47,7 @@ def _suitability(material: Material, first_match: Depths) -> Outcomes:
     }
 
 
-def _curves(material: Material) -> Outcomes:
+def _curves(material: Material) -> dict[str, Curve]:
     trace, top1_id = material.trace, material.signal("top1_id")
     by_depth: dict[str, NDArray[np.generic]] = {
         "agreement": top1_id == top1_id[:, -1:],
@@ -53,7 +55,8 @@ def _curves(material: Material) -> Outcomes:
         "loss": -material.signal("target_logprob"),
         "accuracy": top1_id == trace.target_id[:, None],
     }
-    return {name: material.depth_curve(values) for name, values in by_depth.items()}
+    churn = material.mean(top1_id[:, 1:] != top1_id[:, :-1]).curve("depth", range(1, trace.num_blocks + 1))
+    return {name: material.depth_curve(values) for name, values in by_depth.items()} | {"top1_churn": churn}
 
 
 def _eas(material: Material, similarity: str) -> EasScore:

@@ -23,7 +23,7 @@ from exitbench.trace.precision import Precision
 
 __all__ = ["CARD_VERSION", "NOT_RECORDED", "CategoryScore", "EasScore", "ScoreCard"]
 
-CARD_VERSION = 3
+CARD_VERSION = 4
 NOT_RECORDED = "not recorded: traced with --fast"
 """The reason of every figure that needs signals, on the card of a trace that has none."""
 
@@ -61,8 +61,8 @@ class CategoryScore(_Frozen):
 class ScoreCard(Reasoned):
     """All figures of one trace. Shares and savings lie in 0..1; entropy and loss are in nats.
 
-    Of a trace made with --fast, only EES (as a whole, by blocks, by category, on part of the tokens), the shares of
-    tokens, and the decided and the batch curve are not None.
+    Of a trace made with --fast, only EES (as a whole, by blocks, by character, by category, on part of the tokens), the
+    shares of tokens, and the decided and the batch curve are not None.
     """
 
     schema_version: int = CARD_VERSION
@@ -140,6 +140,11 @@ class ScoreCard(Reasoned):
     ees_tv_30: Figure | None
     ees_correct: Figure | None
     """EES over tokens that the full model gets right; on given text only."""
+    ees_per_character: Figure | None
+    """EES with every token counted by the characters of the text it stands for; on given text only."""
+    bits_per_character: Figure | None
+    """Loss of the full model in bits a character of the text, which does not depend on the vocabulary; on given text
+    only."""
 
     generated_mismatch: Figure | None
     """Share of tokens whose top-1 in the parallel pass differs from the generated token."""
@@ -159,6 +164,8 @@ class ScoreCard(Reasoned):
     """Mean negative log-probability of the target by depth."""
     accuracy: Curve | None
     """Share of tokens whose top-1 at depth d is the target."""
+    top1_churn: Curve | None
+    """Share of tokens whose top-1 at depth d is another than at d - 1, from depth 1 on."""
     batch: Curve
     """EES of rows in lockstep, by batch size."""
     frontier: Frontier | None

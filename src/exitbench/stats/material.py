@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exitbench.stats.bootstrap import Bootstrap, Estimate, Prompts, draw_weights, strata
+from exitbench.stats.bootstrap import Bootstrap, Estimate, Prompts, draw_weights, ratio_of_sums, strata
 from exitbench.stats.figure import Curve, Figure
+from exitbench.trace.characters import token_characters
 from exitbench.trace.decided import remaining_costs
 from exitbench.trace.decision import Depths
 from exitbench.trace.table import Trace
@@ -70,6 +71,23 @@ class Material:
     def mean(self, values: NDArray[Any], keep: NDArray[np.bool_] | None = None) -> Estimate:
         """Estimate the mean of `values` (N, *K) over tokens, over those in `keep` if given."""
         return self.bootstrap.mean(self.prompts.sums(values, keep), self.prompts.counts(keep))
+
+    @cached_property
+    def characters(self) -> Floats | str:
+        """(N,) characters of the text that each token stands for, or why they are not known."""
+        if not self.on_text:
+            return "only on given text; here the target is the model's own answer"
+        return token_characters(self.trace)
+
+    def per_character(self, values: NDArray[Any]) -> Figure | str:
+        """Estimate the sum of `values` (N,) over the number of characters; the reason where that cannot be."""
+        if isinstance(self.characters, str):
+            return self.characters
+        totals, characters = self.prompts.sums(values), self.prompts.sums(self.characters)
+        estimate = self.bootstrap.estimate(
+            lambda weights: ratio_of_sums(weights, totals, characters), self.prompts.counts()
+        )
+        return estimate.figure() or "the text has no characters"
 
     def figure(self, values: NDArray[Any]) -> Figure:
         """Estimate a mean over all tokens."""

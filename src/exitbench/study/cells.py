@@ -12,8 +12,8 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class StudiedModel:
     """Under which the table of facts may list it."""
     step: int | None = None
     tokens_seen: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of the checkpoint itself, and of the spec, which has the last word."""
 
     @property
     def name(self) -> str:
@@ -162,6 +164,7 @@ def _models(entry: ModelEntry, base: Path) -> list[StudiedModel]:
             load_revision=entry.revision,
             revision=entry.revision,
             hub_id=hub_id,
+            tags=entry.tags,
         )
     ]
 
@@ -186,6 +189,7 @@ def _checkpoints(entry: ModelEntry, where: str, base: Path) -> list[StudiedModel
             hub_id=one.final or (None if one.revision is None else one.source),
             step=one.step,
             tokens_seen=one.tokens,
+            tags={**one.tags, **entry.tags},
         )
         for one in found
     ]

@@ -39,6 +39,6 @@ def words_of(cell: Cell, study: str, observed: Observed) -> dict[str, Any]:
             "study": study,
             "model": model.label,
             "workload": cell.prompts.workload.name,
-            "tags": dict(model.entry.tags),
+            "tags": dict(model.tags),
         }
     )

@@ -30,7 +30,7 @@ from exitbench.study.figures import (
 )
 from exitbench.study.rows import Row
 from exitbench.study.spec import StudySpec
-from exitbench.study.untrained import untrained_null
+from exitbench.study.untrained import Nulls
 from exitbench.trace.collect import collect
 from exitbench.trace.sequences import stretches_of
 from exitbench.trace.store import is_trace_folder, read_manifest, read_trace
@@ -47,6 +47,7 @@ def measure(
     base: Path,
     trace_folder: Path,
     observed: Observed,
+    nulls: Nulls,
     command: str,
     progress: Progressor = SILENT,
 ) -> list[Row]:
@@ -59,6 +60,7 @@ def measure(
         base: folder that paths in the spec are relative to.
         trace_folder: where its trace is written, or goes on.
         observed: of its model.
+        nulls: untrained nulls of the study so far.
         command: recorded in rows.
         progress: where to show bars.
 
@@ -80,7 +82,7 @@ def measure(
     if "untrained" in spec.measure:
         stretches = stretches_of(loaded, workload, cell.options, trace_folder)
         memory = cell.options.memory_bytes
-        found += untrained_figures(untrained_null(loaded, stretches, seed=spec.seed, memory=memory, progress=progress))
+        found += untrained_figures(nulls.of(loaded, stretches, seed=spec.seed, memory=memory, progress=progress))
     identity = _identity(cell, spec, observed, command) | _as_traced(trace)
     return [Row(**identity, status=figure.status, **vars(figure)) for figure in found]
 

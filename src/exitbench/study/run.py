@@ -31,6 +31,7 @@ from exitbench.study.folder import Failure, StudyFolder
 from exitbench.study.measure import failed_rows, measure, observed_of
 from exitbench.study.rows import Row
 from exitbench.study.spec import StudySpec
+from exitbench.study.untrained import Nulls
 from exitbench.trace.lock import sole_writer
 
 __all__ = ["Ledger", "StudyRun", "run_study"]
@@ -143,6 +144,7 @@ class _Runner:
     ledger: Ledger
     command: str
     progress: Progressor
+    nulls: Nulls = field(default_factory=Nulls)
 
     def run(self, todo: Sequence[Cell], num_cells: int) -> None:
         """Measure cells, those of one model with one load."""
@@ -177,6 +179,7 @@ class _Runner:
                 base=self.base,
                 trace_folder=self.folder.trace_of(cell),
                 observed=observed,
+                nulls=self.nulls,
                 command=self.command,
                 progress=self.progress,
             )

@@ -234,7 +234,7 @@ class ModelEntry(_Section):
     """Of a hub model."""
     checkpoints: Text | None = None
     """In place of `model`: a hub repository, or a folder of folders."""
-    revisions: Literal["log", "all"] | Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] = "all"
+    revisions: Literal["log", "all", "last"] | Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] = "all"
     """Which of the checkpoints."""
     count: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Of those that "log" chooses."""

@@ -10,6 +10,8 @@ Non-goals: intervals over documents, which are not what varies here; other reado
 """
 
 import copy
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -27,7 +29,7 @@ from exitbench.stats.reasoned import Reasoned, with_reasons
 from exitbench.trace.decided import remaining_costs
 from exitbench.trace.record import Recorder, SampleFailedError, Stretch
 
-__all__ = ["Untrained", "untrained_null"]
+__all__ = ["Nulls", "Untrained", "untrained_null"]
 
 MEMORY = 2**31
 """Bytes to hold at once beside weights and one pass."""
@@ -95,6 +97,34 @@ def untrained_null(
             "n_prompts": len({stretch.sample for stretch in counted}),
         }
     )
+
+
+class Nulls:
+    """Nulls that were measured, to be asked again: all checkpoints of a training have the same twins."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Untrained] = {}
+
+    def of(
+        self, loaded: ProvedModel, stretches: Iterable[Stretch], *, seed: int, memory: int, progress: Progressor
+    ) -> Untrained:
+        """The null of a model on some sequences, as `untrained_null` gives it; measured if it is new."""
+        counted = list(stretches)
+        key = _key(loaded, counted, seed)
+        if key not in self._known:
+            self._known[key] = untrained_null(loaded, counted, seed=seed, memory=memory, progress=progress)
+        return self._known[key]
+
+
+def _key(loaded: ProvedModel, stretches: Sequence[Stretch], seed: int) -> str:
+    """A hash over all that decides a null."""
+    model = loaded.model
+    config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
+    setting = [seed, type(model).__name__, str(model.dtype), str(model.device), config]
+    digest = hashlib.sha256(json.dumps(setting, sort_keys=True, default=str).encode())
+    for stretch in stretches:
+        digest.update(json.dumps([stretch.sample, stretch.first_row, *stretch.ids]).encode())
+    return digest.hexdigest()
 
 
 def _why_not(model: PreTrainedModel) -> str | None:

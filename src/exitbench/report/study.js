@@ -1,0 +1,213 @@
+// Fills the charts of a study's page with the rows that its choices ask for, and sorts its table.
+//
+// Runs before page.js, which draws the charts and tells here of each one before and after. Labels are untrusted: they reach the
+// page through textContent and as data of charts alone.
+"use strict";
+(() => {
+  const place = document.getElementById("study-data");
+  const data = place ? JSON.parse(place.textContent) : null;
+  const views = new Map(); // id of a specification -> the view drawn from it
+  const choices = new Map(); // name -> the element that holds a choice
+
+  const chosen = (name) => Number(choices.get(name)?.value ?? 0);
+  const chosenName = (name) => choices.get(name)?.value ?? "";
+
+  // Model and figure of a cell or list, in the form they travel in.
+  const named = (list, name) => list.find(([found]) => found === name);
+  const inContext = () => data.cells.filter((cell) => cell.context === chosen("context"));
+  const group = (cell) => data.groups[chosenName("group")][cell.model] ?? "not known";
+  const checkpoints = (model) => inContext()
+    .filter((cell) => cell.model === model && cell.place !== null)
+    .sort((a, b) => a.place - b.place);
+  const spoken = (cell) => cell.when.join(", ");
+  const levels = () => {
+    const found = new Set(data.cells.map(group));
+    return [...found].sort(new Intl.Collator("en", { numeric: true }).compare);
+  };
+
+  // A value with its interval. What is missing lies on the value, since scales without data would complain; the words
+  // of the tooltip tell.
+  function figureOf([value, low, high]) {
+    const known = low !== null && high !== null;
+    const interval = known ? `[${low.toFixed(3)}, ${high.toFixed(3)}]` : "none";
+    return { value, low: known ? low : value, high: known ? high : value, interval };
+  }
+
+  // --- rows of each chart, with its signals and its title -----------------------------------------------------------
+
+  function heat() {
+    const [name, title, meaning, logarithmic] = named(data.by_depth, chosenName("figure"));
+    const rows = [];
+    for (const cell of checkpoints(chosen("model"))) {
+      (cell.by_depth[name] ?? []).forEach((value, depth) => {
+        if (value === null) return;
+        rows.push({ x: cell.when.join("|").replace(/^step | tokens$/g, ""), label: spoken(cell), depth, value, colour: value });
+      });
+    }
+    const scaled = logarithmic && rows.every((row) => row.value > 0);
+    if (scaled) for (const row of rows) row.colour = Math.log10(row.value);
+    const said = `${title} of ${data.models[chosen("model")]}, by training and depth`;
+    return { rows, signals: { logarithmic: scaled }, title: said, note: meaning + (scaled ? "; colours on a log scale" : "") };
+  }
+
+  function pairs() {
+    const [name, title, meaning] = named(data.by_pair, chosenName("pair"));
+    const cells = checkpoints(chosen("model")).filter((cell) => cell.by_pair[name]);
+    const all = cells.flatMap((cell) => cell.by_pair[name].values).filter((value) => value !== null);
+    const slider = choices.get("checkpoint");
+    slider.max = Math.max(0, cells.length - 1);
+    slider.disabled = cells.length < 2;
+    const cell = cells[Number(slider.value)];
+    const when = cell ? spoken(cell) : "none";
+    document.getElementById("checkpoint-shown").textContent = when;
+    slider.setAttribute("aria-valuetext", when);
+    const rows = [];
+    if (cell) {
+      const { depths, values } = cell.by_pair[name];
+      let index = 0;
+      depths.forEach((high, row) => {
+        depths.slice(0, row + 1).forEach((low) => {
+          const value = values[index];
+          index += 1;
+          if (value === null) return;
+          rows.push({ a: low, b: high, value });
+          if (low !== high) rows.push({ a: high, b: low, value });
+        });
+      });
+    }
+    const signals = { least: Math.min(...all), most: Math.max(...all) };
+    return {
+      rows, signals: all.length ? signals : {}, note: meaning,
+      title: `${title} of ${data.models[chosen("model")]}, at ${when}`,
+    };
+  }
+
+  // EES of every checkpoint against `across` (a number of a cell, or null).
+  function against(across, title) {
+    const rows = [];
+    for (const cell of inContext()) {
+      const ees = cell.plain.ees;
+      if (!ees || cell.place === null) continue;
+      const mine = cell.model === chosen("model");
+      const common = { name: data.models[cell.model], group: group(cell), chosen: mine };
+      const x = across(cell);
+      if (x === null || x === undefined) continue;
+      rows.push({ ...common, ...figureOf(ees), what: "checkpoint", order: cell.place, x, label: spoken(cell) });
+    }
+    const nulls = checkpoints(chosen("model")).filter((cell) => cell.null);
+    if (rows.length) {
+      const shown = nulls.length > 0;
+      const null_ = shown ? figureOf(nulls.at(-1).null) : rows[0];
+      rows.push({ ...null_, what: "null", name: data.models[chosen("model")], shown });
+    }
+    const last = checkpoints(chosen("model")).filter((cell) => cell.plain.ees);
+    if (last.length < 2) return { rows, title };
+    const [first, end] = [last[0], last[last.length - 1]];
+    const change = `${first.plain.ees[0].toFixed(3)} at ${first.when[0]}, ${end.plain.ees[0].toFixed(3)} at ${end.when[0]}`;
+    return { rows, title: `${title}; ${data.models[chosen("model")]}: ${change}` };
+  }
+
+  const ended = () => inContext().filter((cell) => cell.ended);
+
+  function decided() {
+    const rows = ended().flatMap((cell) => (cell.by_depth.decided ?? []).map((value, depth) => ({
+      name: cell.name, group: group(cell), depth, x: depth / cell.blocks, value,
+    }))).filter((row) => row.value !== null);
+    return { rows, title: "Decided curves, each model at its last checkpoint" };
+  }
+
+  function models() {
+    const found = named(data.plain, chosenName("plain"));
+    if (!found) return { rows: [], title: "No figure" };
+    const [name, title] = found;
+    const rows = ended().filter((cell) => cell.plain[name]).map((cell) => {
+      const figure = figureOf(cell.plain[name]);
+      const null_ = name === "ees" && cell.null ? cell.null[0] : null;
+      return { name: cell.name, group: group(cell), ...figure, n: cell.n, null: null_ ?? figure.value, shown: null_ !== null };
+    }).sort((a, b) => b.value - a.value);
+    const said = rows.length > 1
+      ? `${title}: from ${rows[0].value.toFixed(3)} (${rows[0].name}) to ${rows.at(-1).value.toFixed(3)} (${rows.at(-1).name})`
+      : title;
+    return { rows, title: said };
+  }
+
+  const fillers = {
+    "study-heat": heat,
+    "study-pairs": pairs,
+    "study-progress": () => against((cell) => cell.at, "EES in training"),
+    "study-characters": () => against((cell) => cell.plain.bits_per_character?.[0], "EES against bits per character"),
+    "study-loss": () => against((cell) => cell.loss, "EES against loss"),
+    "study-decided": decided,
+    "study-models": models,
+  };
+
+  // --- choices ------------------------------------------------------------------------------------------------------
+
+  // Rows and signals of a chart now, its words already on the page.
+  function filled(id) {
+    const { rows, signals = { levels: levels() }, title, note } = fillers[id]();
+    const figure = document.getElementById(id).closest("figure");
+    figure.querySelector("h3").textContent = title;
+    figure.classList.toggle("empty", rows.length === 0);
+    if (note) figure.querySelector(".meaning").textContent = `${note[0].toUpperCase()}${note.slice(1)}.`;
+    return { rows, signals };
+  }
+
+  function refill(id) {
+    const { rows, signals } = filled(id);
+    if (rows.length === 0) return; // its chart is hidden
+    const view = views.get(id);
+    if (!view) {
+      document.dispatchEvent(new CustomEvent("redraw"));
+      return;
+    }
+    for (const [name, value] of Object.entries(signals)) view.signal(name, value);
+    view.data("rows", rows).runAsync();
+  }
+
+  function listen() {
+    for (const element of document.querySelectorAll("[data-choice]")) {
+      choices.set(element.dataset.choice, element);
+      const only = element.dataset.fills ? [element.dataset.fills] : Object.keys(fillers);
+      const moved = element.type === "range" ? "input" : "change";
+      element.addEventListener(moved, () => only.filter((id) => document.getElementById(id)).forEach(refill));
+    }
+    for (const chart of document.querySelectorAll(".chart[data-spec^='study-']")) {
+      chart.addEventListener("draw", (event) => {
+        views.delete(chart.dataset.spec);
+        const { rows, signals } = filled(chart.dataset.spec);
+        if (rows.length === 0) event.preventDefault(); // scales without data would complain
+        event.detail.datasets = { rows };
+        for (const param of event.detail.params ?? []) param.value = signals[param.name] ?? param.value;
+      });
+      chart.addEventListener("drawn", (event) => views.set(chart.dataset.spec, event.detail));
+    }
+  }
+
+  // --- table --------------------------------------------------------------------------------------------------------
+
+  // Missing values stay last in both directions.
+  function sortBy(heading) {
+    const table = heading.closest("table");
+    const column = [...heading.parentElement.children].indexOf(heading);
+    const down = heading.getAttribute("aria-sort") === "ascending";
+    table.querySelectorAll("th[aria-sort]").forEach((other) => other.removeAttribute("aria-sort"));
+    heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const key = (row) => row.children[column].dataset.value ?? row.children[column].textContent.trim();
+    const compare = new Intl.Collator("en", { numeric: true }).compare;
+    const order = (a, b) => {
+      const [left, right] = [key(a), key(b)];
+      if (left === "" || right === "") return (left === "") - (right === "");
+      const numbers = [Number(left), Number(right)];
+      const by = numbers.some(Number.isNaN) ? compare(left, right) : numbers[0] - numbers[1];
+      return down ? -by : by;
+    };
+    const body = table.tBodies[0];
+    body.append(...[...body.rows].sort(order));
+  }
+
+  for (const button of document.querySelectorAll("th button.sort")) {
+    button.addEventListener("click", () => sortBy(button.parentElement));
+  }
+  if (data) listen();
+})();

@@ -1,0 +1,183 @@
+"""Charts of a study, without their numbers: the page's script and the pictures put rows of the same form into them.
+
+Rows of a chart are named "rows"; their columns stand with each chart, as do the signals that are set with them. A
+missing end of an interval, or a missing null, has the place of the value, since scales without data would complain.
+Colours come from the page, see `chart_parts`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from exitbench.report.chart_parts import SHARE, number_tip
+
+__all__ = ["ROWS", "curves", "dots", "heat_map", "loss_axis", "matrix", "progress", "training_axis"]
+
+ROWS = alt.NamedData(name="rows")
+"""No rows yet."""
+_COUNT_LABEL = "replace(format(datum.value, '~s'), 'G', 'B')"
+_SIZE_LABEL = "format(logarithmic ? pow(10, datum.value) : datum.value, '.3~g')"
+_MODEL_TIP = alt.Tooltip("name:N", title="model")
+_NULL_TIPS = [_MODEL_TIP, number_tip("value", "untrained, mean", ".3f"), alt.Tooltip("interval:N", title="range")]
+_STEP_TIP = alt.Tooltip("label:N", title="checkpoint")
+_INTERVAL_TIPS = (number_tip("value", "value", ".3f"), alt.Tooltip("interval:N", title="95 % interval"))
+_FAINT = alt.condition("datum.chosen", alt.value(1), alt.value(0.35))
+
+
+def heat_map(data: Any, *, axis: str, logarithmic: bool = False) -> list[alt.Chart]:
+    """One figure over checkpoints and depth.
+
+    Columns: x (of a checkpoint, lines parted by bars), label, depth, colour (the value or its logarithm), value.
+    Signal: logarithmic.
+    """
+    base = alt.Chart(data).encode(
+        x=alt.X(
+            "x:O",
+            sort=None,
+            title="checkpoint: training step and tokens seen" if axis == "tokens_seen" else "checkpoint: training step",
+            axis=alt.Axis(labelExpr="split(datum.label, '|')", labelAngle=0, ticks=False),
+        ),
+        y=_depth("depth", "depth (blocks executed)"),
+        color=alt.Color("colour:Q", title=None, scale=alt.Scale(zero=False, nice=False), legend=_ramp(_SIZE_LABEL)),
+        tooltip=[
+            alt.Tooltip("label:N", title="checkpoint"),
+            number_tip("depth", "depth", "d"),
+            number_tip("value", "value", ".4~g"),
+        ],
+    )
+    return [base.mark_rect().add_params(alt.param(name="logarithmic", value=logarithmic))]
+
+
+def matrix(data: Any, *, least: float = 0.0, most: float = 1.0) -> list[alt.Chart]:
+    """A figure of two depths at one checkpoint, both halves.
+
+    Columns: a, b (depths), value. Signals: least, most (ends of the colours, the same for all checkpoints).
+    """
+    scale = alt.Scale(domainMin=alt.ExprRef("least"), domainMax=alt.ExprRef("most"), zero=False, nice=False, clamp=True)
+    base = alt.Chart(data).encode(
+        x=alt.X("a:O", title="depth", axis=alt.Axis(labelAngle=0, ticks=False)),
+        y=_depth("b", "depth"),
+        color=alt.Color("value:Q", title=None, scale=scale, legend=_ramp("format(datum.value, '.3~g')")),
+        tooltip=[
+            number_tip("a", "depth", "d"),
+            number_tip("b", "and depth", "d"),
+            number_tip("value", "value", ".4~g"),
+        ],
+    )
+    ends = [alt.param(name="least", value=least), alt.param(name="most", value=most)]
+    return [base.mark_rect().add_params(*ends)]
+
+
+def progress(data: Any, *, x: alt.X, levels: Sequence[str] = ()) -> list[alt.Chart]:
+    """EES of every checkpoint, joined by model in the order of training; the untrained null of the chosen model.
+
+    Columns: what ("checkpoint" or "null"), name, group, order, x, value, low, high, interval, chosen, label, shown.
+    Signal: levels (all groups).
+    """
+    base = alt.Chart(data).transform_filter("datum.what == 'checkpoint'")
+    points = base.encode(x=x, y=_ees_axis(), color=_group(), opacity=_FAINT)
+    tips = [_MODEL_TIP, _STEP_TIP, number_tip("x", str(x.to_dict()["title"]), ",.4~g"), *_INTERVAL_TIPS]
+    null = alt.Chart(data).transform_filter("datum.what == 'null'")
+    return [
+        null.mark_rect(style="reference").encode(y=alt.Y("low:Q"), y2="high:Q", opacity=_where_shown(0.12)),
+        null.mark_rule(style="reference").encode(y="value:Q", tooltip=_NULL_TIPS, opacity=_where_shown(1)),
+        points.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(_levels(levels)),
+        points.mark_line(strokeWidth=2).encode(detail="name:N", order="order:Q"),
+        points.mark_point(filled=True, size=45).encode(tooltip=tips),
+    ]
+
+
+def training_axis(axis: str, places: list[float]) -> alt.X:
+    """Horizontal axis of tokens seen or steps: logarithmic, with room for a checkpoint at 0."""
+    positive = [place for place in places if place > 0]
+    title = "tokens seen in training" if axis == "tokens_seen" else "training step"
+    least = min(positive, default=1)
+    if len(positive) == len(places):
+        return alt.X("x:Q", title=f"{title} (log scale)", scale=alt.Scale(type="log"), axis=_count_axis())
+    scale = alt.Scale(type="symlog", constant=least)
+    powers = [10.0**k for k in range(20) if least <= 10**k <= max(positive, default=1)]
+    return alt.X("x:Q", title=f"{title} (symlog scale)", scale=scale, axis=_count_axis([0, *powers]))
+
+
+def loss_axis(title: str) -> alt.X:
+    """Horizontal axis of how well a model predicts, better to the right."""
+    return alt.X("x:Q", title=title, scale=alt.Scale(zero=False, reverse=True), axis=alt.Axis(tickCount=6))
+
+
+def curves(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
+    """Decided curves over the share of blocks executed.
+
+    Columns: name, group, x (share of blocks), depth, value.
+    Signal: levels (all groups).
+    """
+    base = alt.Chart(data).encode(
+        x=alt.X("x:Q", title="blocks executed, share", axis=alt.Axis(format=SHARE), scale=alt.Scale(domain=[0, 1])),
+        y=alt.Y(
+            "value:Q",
+            title="share of tokens decided, F(d)",
+            axis=alt.Axis(format=SHARE),
+            scale=alt.Scale(domain=[0, 1]),
+        ),
+        color=_group(),
+        detail="name:N",
+    )
+    tips = [
+        _MODEL_TIP,
+        alt.Tooltip("group:N"),
+        number_tip("depth", "depth", "d"),
+        number_tip("value", "decided", ".1%"),
+    ]
+    return [
+        base.mark_line(strokeWidth=1.8).add_params(_levels(levels)),
+        base.mark_point(size=50, opacity=0).encode(tooltip=tips),
+    ]
+
+
+def dots(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
+    """One figure of each model with its interval, and the untrained null as a tick.
+
+    Columns: name, group, value, low, high, interval, null, shown, n. Signal: levels (all groups).
+    """
+    base = alt.Chart(data).encode(y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)))
+    x = alt.X("value:Q", title=None, scale=alt.Scale(zero=False, padding=12))
+    tips = [_MODEL_TIP, alt.Tooltip("group:N"), *_INTERVAL_TIPS, number_tip("n", "tokens", ",d")]
+    coloured = base.encode(color=_group())
+    return [
+        base.mark_tick(style="reference", thickness=3, strokeDash=[]).encode(
+            x="null:Q", tooltip=[_MODEL_TIP, number_tip("null", "untrained", ".3f")], opacity=_where_shown(1)
+        ),
+        coloured.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q").add_params(_levels(levels)),
+        coloured.mark_point(filled=True, opacity=1, size=75).encode(x=x, tooltip=tips),
+    ]
+
+
+def _depth(field: str, title: str) -> alt.Y:
+    return alt.Y(f"{field}:O", sort="descending", title=title, axis=alt.Axis(ticks=False))
+
+
+def _ees_axis() -> alt.Y:
+    return alt.Y("value:Q", title="EES", scale=alt.Scale(zero=True))
+
+
+def _group() -> alt.Color:
+    scale = alt.Scale(domain=alt.ExprRef("levels"))
+    return alt.Color("group:N", title=None, scale=scale, legend=alt.Legend(orient="bottom", columns=4))
+
+
+def _levels(levels: Sequence[str]) -> Any:
+    """All groups of the study, so that a colour means the same in every chart."""
+    return alt.param(name="levels", value=list(levels))
+
+
+def _ramp(label: str) -> alt.Legend:
+    return alt.Legend(orient="right", labelExpr=label, gradientLength=180)
+
+
+def _count_axis(values: list[float] | None = None) -> alt.Axis:
+    ticks: dict[str, Any] = {} if values is None else {"values": values}
+    return alt.Axis(labelExpr=_COUNT_LABEL, **ticks)
+
+
+def _where_shown(opacity: float) -> Any:
+    return alt.condition("datum.shown", alt.value(opacity), alt.value(0))

@@ -1,0 +1,97 @@
+"""The tables of a study's page: what every cell measured, and which cells failed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exitbench.report.study_cells import Cell, finite
+from exitbench.report.study_payload import when
+
+__all__ = ["Entry", "TableRow", "failures", "headings", "table_rows"]
+
+_COLUMNS = (
+    ("ees", "EES"),
+    ("ees_star", "EES*"),
+    ("aes_1pct", "AES(1 %)"),
+    ("aes_5pct", "AES(5 %)"),
+    ("bits_per_character", "bits per character"),
+)
+_NO_ROW = "not among what this study measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One figure of the table."""
+
+    text: str
+    """Its value; "n/a" where there is none."""
+    sort: str
+    """Its value for sorting; empty where there is none."""
+    interval: str = ""
+    reason: str = ""
+    """Why there is no value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """One cell as the template reads it; every text is as it was recorded."""
+
+    model: str
+    facts: str
+    """Kind, stage and size, as far as known."""
+    checkpoint: str
+    step: str
+    """For sorting."""
+    workload: str
+    readout: str
+    entries: tuple[Entry, ...]
+    n_tokens: int | None
+    n_prompts: int | None
+
+
+def headings() -> tuple[str, ...]:
+    """Of the figures, in the order of `TableRow.entries`."""
+    return tuple(title for _, title in _COLUMNS)
+
+
+def table_rows(cells: Sequence[Cell]) -> list[TableRow]:
+    """A row for every cell that has figures, in the order given."""
+    return [_table_row(cell) for cell in cells if cell.failure is None]
+
+
+def failures(cells: Sequence[Cell]) -> list[tuple[str, str, str, str]]:
+    """Model, checkpoint, workload and reason of every cell that failed."""
+    return [(c.first.model, _checkpoint(c), _workload(c), c.failure) for c in cells if c.failure is not None]
+
+
+def _table_row(cell: Cell) -> TableRow:
+    row, ees = cell.first, cell.plain.get("ees")
+    size = row.active_params_b if row.active_params_b is not None else row.total_params_b
+    facts = (row.kind, row.stage, None if size is None else f"{size:.3g} B active")
+    return TableRow(
+        model=row.model,
+        facts=", ".join(fact for fact in facts if fact is not None),
+        checkpoint=_checkpoint(cell),
+        step="" if not cell.is_checkpoint else str(row.step if row.step is not None else row.tokens_seen),
+        workload=_workload(cell),
+        readout=row.readout,
+        entries=tuple(_entry(cell, figure) for figure, _ in _COLUMNS),
+        n_tokens=None if ees is None else ees.n_tokens,
+        n_prompts=None if ees is None else ees.n_prompts,
+    )
+
+
+def _entry(cell: Cell, figure: str) -> Entry:
+    row, value = cell.plain.get(figure), cell.value(figure)
+    if row is None or value is None:
+        return Entry(text="n/a", sort="", reason=_NO_ROW if row is None else row.reason or "no reason was recorded")
+    low, high = finite(row.low), finite(row.high)
+    interval = "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+    return Entry(text=f"{value:.3f}", sort=f"{value:.6g}", interval=interval)
+
+
+def _checkpoint(cell: Cell) -> str:
+    return ", ".join(when(cell)) or cell.first.revision or ""
+
+
+def _workload(cell: Cell) -> str:
+    return cell.first.workload if cell.first.on is None else f"{cell.first.workload}, on {cell.first.on}"
