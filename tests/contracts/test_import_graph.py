@@ -45,6 +45,7 @@ WITHOUT_TORCH = (
     *("exitbench.models.shape", "exitbench.models.catalogue"),
     *("exitbench.stats", "exitbench.policies", "exitbench.replay.crossfit", "exitbench.replay.frontier"),
     *("exitbench.representation", "exitbench.decode.result", "exitbench.decode.sandbox", "exitbench.report.decoding"),
+    *("exitbench.study.spec", "exitbench.study.rows"),
     *("exitbench.study.findings", "exitbench.study.cases", "exitbench.report.finding"),
     *("exitbench.decode.result", "exitbench.decode.sandbox", "exitbench.report.decoding"),
 )

@@ -138,7 +138,9 @@ def test_weights_that_changed_are_measured_again(tmp_path):
     study(spec, out=tmp_path / "out")
     (first,) = stamps(tmp_path / "out")
     save_toy(tmp_path / "toy-0", seed=5)
+    (tmp_path / "out" / "work" / "of-a-killed-run" / "trace").mkdir(parents=True)
     run = study(spec, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "work").exists()
     (second,) = stamps(tmp_path / "out")
     assert (run.cells, run.measured) == (1, 1)
     assert first != second

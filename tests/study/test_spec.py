@@ -1,9 +1,11 @@
 """The spec of a study: strict, with a line that says what to do, and allowed to grow."""
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from exitbench.errors import StudyError
-from exitbench.study.spec import parse_spec, why_another_study
+from exitbench.study.spec import ModelEntry, Settings, StudySpec, parse_spec, why_another_study
 from toy_study import spec_of
 
 
@@ -68,6 +70,25 @@ def test_what_is_refused(changes, words):
     assert "\n" not in message
     assert message.startswith("spec.yaml: ")
     assert all(word in message for word in words), message
+
+
+KEYS = st.sampled_from([*StudySpec.model_fields, *Settings.model_fields, *ModelEntry.model_fields, "question", "else"])
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | KEYS
+ANYTHING = st.recursive(
+    SCALARS, lambda inside: st.lists(inside, max_size=3) | st.dictionaries(KEYS | st.integers(), inside, max_size=4)
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(StudySpec.model_fields, ANYTHING)))
+def test_whatever_a_spec_says(changes):
+    """A traceback, or two lines, for a spec that nobody thought of."""
+    message = ""
+    try:
+        parsed(**changes)
+    except StudyError as error:
+        message = str(error)
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("data", [None, [1], "words", 3])

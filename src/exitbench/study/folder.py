@@ -91,7 +91,7 @@ class StudyFolder:
                 file.replace(self.path / "stale" / file.name)
         for scratch in (self.path / "work").glob("*"):
             if scratch.name not in planned:
-                shutil.rmtree(scratch)
+                self._tidy(scratch.name)
 
     def _refresh(self, file: Path, cell: Cell) -> None:
         """Rewrite rows whose words are no longer those of the spec."""
