@@ -71,6 +71,7 @@ OPTIONS = {
         *("--chat-template", "--no-chat-template", "--seed", "--dtype", "--device", "--max-memory", "--attention"),
         *("--revision", "--trust-remote-code", "--json", "--quiet"),
     },
+    "study": {"--out", "--dry-run", "--retry-failed", "--json", "--quiet"},
     "lm-eval": set(),
     "list": {"--json"},
 }
@@ -266,7 +267,7 @@ def test_interrupted_run_resumes_to_the_same_score(place, tmp_path):
     with patch.object(Recorder, "rows", interrupted):
         outcome = exitbench(*run_arguments(place), "--out", tmp_path / "out")
     assert (outcome.code, outcome.out) == (130, "")
-    assert outcome.err == "interrupted; a run, trace, lens or decode resumes with the same command\n"
+    assert outcome.err == "interrupted; a run, trace, lens, decode or study resumes with the same command\n"
     unfinished = exitbench("score", tmp_path / "out")
     assert_refused(unfinished, f"{NUM_PROMPTS - 4} of {NUM_PROMPTS} samples are missing", "resumes")
     assert exitbench(*run_arguments(place), "--out", tmp_path / "out").code == 0

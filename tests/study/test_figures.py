@@ -1,0 +1,113 @@
+"""From records to rows: every figure once, under its own name, with its place and its reason."""
+
+import numpy as np
+import pytest
+
+from exitbench.replay.assemble import ReplayOptions, policies_named, replay
+from exitbench.representation.record import Representation
+from exitbench.score import score
+from exitbench.stats.figure import Curve
+from exitbench.study.figures import (
+    POLICY_FIGURES,
+    card_figures,
+    no_policy_figures,
+    replay_figures,
+    representation_figures,
+    untrained_figures,
+)
+from exitbench.study.untrained import Untrained
+
+
+@pytest.fixture(scope="module")
+def card(typical_trace):
+    return score(typical_trace, draws=200)
+
+
+def by_name(found):
+    names = {}
+    for one in found:
+        names.setdefault(one.figure, []).append(one)
+    return names
+
+
+def assert_sound(found):
+    """No two figures of one place; a value or a reason, never both."""
+    found = list(found)
+    places = [(f.figure, f.variant, f.target, f.depth, f.other_depth, f.at) for f in found]
+    assert len(set(places)) == len(places)
+    assert all((f.value is None) == (f.reason is not None) for f in found)
+    assert {f.status for f in found if f.value is None} <= {"missing"}
+    return by_name(found)
+
+
+def test_card(card):
+    """A figure dropped, a curve at the wrong depth, a null without its reason, EAS at one alpha only."""
+    names = assert_sound(card_figures(card))
+    (ees,) = names["ees"]
+    assert (ees.value, ees.low, ees.high) == (card.ees.value, card.ees.low, card.ees.high)
+    assert (ees.n_tokens, ees.n_prompts, ees.unit) == (240, 12, "share")
+    assert [f.depth for f in names["decided"]] == list(range(7))
+    assert [f.value for f in names["decided"]] == card.decided.value
+    assert [(f.at, f.depth) for f in names["batch"]] == [(1, None), (4, None), (16, None), (64, None)]
+    assert names["max_skip"][0].reason == card.reasons["max_skip"]
+    assert {f.unit for f in names["entropy"]} == {"nats"}
+    at_half = {f.variant: f.value for f in names["eas"] if f.at == 0.5}
+    assert at_half == {one.similarity: one.eas.value for one in card.eas}
+    assert names["n_failed"][0].value == 0
+
+
+def test_fast_card(make_trace):
+    """Curves that a fast trace lacks missing from the rows, as if nobody had asked."""
+    trace = make_trace(np.tile([1, 2, 3], (20, 1)), fast=True)
+    names = assert_sound(card_figures(score(trace, draws=200)))
+    assert [(f.status, f.depth) for f in names["entropy"]] == [("missing", None)]
+
+
+def test_policies(typical_trace):
+    """Policies that nobody asked for, or the figures of one under the name of another."""
+    policies = policies_named(typical_trace, ["margin"], probes=["every", "every-2"])
+    record = replay(typical_trace, policies, options=ReplayOptions(draws=200))
+    variants = [(policy.name, policy.schedule.text) for policy in policies]
+    names = assert_sound(replay_figures(record, variants))
+    assert set(names) == set(POLICY_FIGURES)
+    for figure in names["policy_savings"]:
+        (point,) = [
+            p
+            for p in record.points
+            if (f"{p.policy} {p.probes}", f"{p.procedure} {p.risk} {p.eps:g}") == (figure.variant, figure.target)
+        ]
+        assert figure.value == (None if point.saved_blocks is None else point.saved_blocks.value)
+    assert {figure.variant for figure in names["policy_savings"]} == {"margin every", "margin every-2"}
+    missing = assert_sound(no_policy_figures("too few", variants))
+    assert [f.reason for f in missing["policy_savings"]] == ["too few"] * 2
+
+
+def test_representation():
+    """Two depths swapped, or a figure of one depth for a pair."""
+    curve = Curve(axis="depth", at=[1, 2], value=[0.5, None], low=[None, None], high=[None, None])
+    pairs = {"depth": [0, 1], "other_depth": [1, 2], "value": [0.1, 0.2], "low": [None, None], "high": [None, None]}
+    curves = ("cosine_previous", "block_influence", "residual_norm", "norm_growth", "effective_rank")
+    counts = ("seed", "draws", "n_tokens", "n_prompts", "n_sequences", "hidden_size", "n_rank_tokens")
+    record = Representation.model_validate(
+        dict.fromkeys(counts, 3)
+        | dict.fromkeys(curves, curve)
+        | {"minibatch_tokens": 3, "n_minibatches": 0, "no_interval": {}, "anisotropy": None, "cka": None}
+        | {"angular_distance": pairs, "reasons": {"anisotropy": "one document", "cka": "too few"}}
+    )
+    names = assert_sound(representation_figures(record))
+    assert [(f.depth, f.value) for f in names["residual_norm"]] == [(1, 0.5), (2, None)]
+    assert [(f.depth, f.other_depth, f.value) for f in names["angular_distance"]] == [(0, 1, 0.1), (1, 2, 0.2)]
+    assert names["cka"][0].reason == "too few"
+    assert names["anisotropy"][0].reason == "one document"
+
+
+@pytest.mark.parametrize("ees", [[0.1, 0.2], None])
+def test_untrained(ees):
+    """The mean taken for a twin, or twins that could not be made left out without a word."""
+    spread = (0.15, 0.1, 0.2) if ees else (None, None, None)
+    values = dict(zip(("mean", "smallest", "largest"), spread, strict=True)) | {"ees": ees}
+    reasons = {} if ees else dict.fromkeys(values, "quantised")
+    record = Untrained(seeds=[4, 5], n_tokens=9, n_prompts=3, reasons=reasons, **values)
+    names = assert_sound(untrained_figures(record))
+    assert names["ees_untrained_mean"][0].value == spread[0]
+    assert [(f.variant, f.value) for f in names.get("ees_untrained", [])] == ([("4", 0.1), ("5", 0.2)] if ees else [])

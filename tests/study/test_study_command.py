@@ -1,0 +1,104 @@
+"""The command `study`: exit codes, what goes to which stream, and a dry run that writes nothing."""
+
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from exitbench.cli import main
+from exitbench.study import run as run_module
+from toy_study import make_place, rows_in, spec_of, write_spec
+
+
+def exitbench(*arguments):
+    """Run the command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = ["exitbench", *map(str, arguments)]
+    with (
+        patch.object(sys, "argv", argv),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as stop,
+    ):
+        main()
+    return SimpleNamespace(code=stop.value.code or 0, out=out.getvalue(), err=err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    torch.set_num_threads(1)
+    return make_place(tmp_path_factory.mktemp("command"), num_models=1)
+
+
+ONE = {"models": ["toy-0"], "workloads": ["text.txt"]}
+
+
+def test_a_study_and_its_summary(place, tmp_path):
+    """Results that cannot be found, JSON with words before it, a command that rows do not tell."""
+    spec, out = write_spec(place, spec_of(**ONE)), tmp_path / "out"
+    dry = exitbench("study", spec, "--out", out, "--dry-run", "--json", "--quiet")
+    assert (dry.code, dry.err, out.exists()) == (0, "", False)
+    planned = json.loads(dry.out)
+    assert (planned["cells"], planned["done"], planned["todo"]) == (1, 0, ["toy-0 on text (text)"])
+    outcome = exitbench("study", spec, "--out", out, "--json", "--quiet")
+    assert (outcome.code, outcome.err) == (0, "")
+    summary = json.loads(outcome.out)
+    assert (summary["cells"], summary["done"], summary["failed"], summary["measured"]) == (1, 1, [], 1)
+    assert summary["overhead_share"] == pytest.approx(summary["overhead_s"] / summary["cells_s"])
+    again = exitbench("study", spec, "--out", out)
+    assert again.code == 0
+    assert "1 of 1 cells done, 0 failed; 0 in this run" in again.out
+    assert str(out) in again.out
+    dry = exitbench("study", spec, "--out", out, "--dry-run", "--quiet")
+    assert "1 cells: 1 done, 0 failed, 0 to do" in dry.out
+
+
+def test_failed_cells(place, tmp_path, monkeypatch):
+    """Success told of a study with failed cells, or no word of how to try them again."""
+    spec, out = write_spec(place, spec_of(**ONE)), tmp_path / "out"
+    measure = run_module.measure
+    monkeypatch.setattr(run_module, "measure", lambda *_, **__: 1 / 0)
+    for _ in range(2):  # the second one measures nothing, and is no success either
+        outcome = exitbench("study", spec, "--out", out, "--quiet")
+        assert outcome.code == 1
+        assert "1 of 1 cells failed; first: toy-0 on text (text): unexpected ZeroDivisionError" in outcome.err
+        assert "--retry-failed" in outcome.err
+    dry = exitbench("study", spec, "--out", out, "--dry-run", "--quiet")
+    assert (dry.code, "1 failed, 0 to do" in dry.out) == (0, True)
+    monkeypatch.setattr(run_module, "measure", measure)
+    assert exitbench("study", spec, "--out", out, "--quiet", "--retry-failed").code == 0
+    assert {row["status"] for row in rows_in(out)} == {"ok", "missing"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (spec_of(workload=[]), ("unknown key 'workload' in study; did you mean 'workloads'?",)),
+        (spec_of(models=["toy-0"], workloads=["minni"]), ("did you mean 'mini'",)),
+        (spec_of(name="../../x"), ("name",)),
+        ("", ("study is empty",)),
+        ("- a", ("study is a list",)),
+        ("name: !!python/object/apply:os.system [ls]", ("a tag",)),
+    ],
+)
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_mistake_is_one_line(place, tmp_path, spec, words, dry):
+    """A traceback, exit code 1, or a folder made, for a slip of the pen."""
+    outcome = exitbench("study", write_spec(place, spec, "bad.yaml"), "--out", tmp_path / "out", *dry, "--quiet")
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("error: ")
+    assert all(word in line for word in words), line
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_results_lie_if_nobody_says(place, tmp_path, monkeypatch):
+    """Results beside the spec, or two studies in one default folder."""
+    monkeypatch.chdir(tmp_path)
+    assert exitbench("study", write_spec(place, spec_of(**ONE)), "--quiet").code == 0
+    assert (tmp_path / "exitbench-out" / "study-toys" / "cells").is_dir()
