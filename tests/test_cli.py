@@ -19,7 +19,7 @@ import typer
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
-from exitbench import __version__
+from exitbench import __version__, api
 from exitbench.cli import app, main
 from exitbench.cli.printing import fail_if_samples_failed
 from exitbench.models.toy import byte_tokenizer, save_toy
@@ -29,6 +29,7 @@ from exitbench.study.rows import write_rows
 from exitbench.trace.record import Recorder
 from exitbench.trace.store import read_trace
 from exitbench.trace.table import Failure, SampleInfo
+from result_rows import model_row
 from study_rows import failed, row
 
 NUM_PROMPTS = 12
@@ -55,6 +56,7 @@ OPTIONS = {
         *("--dtype", "--device", "--max-memory", "--attention", "--revision", "--trust-remote-code", "--out"),
         *("--run-code", "--json", "--quiet"),
     },
+    "findings": {"--out", "--json"},
     "report": {"--out", "--skip-corrupt", "--seed"},
     "check": {
         *("--all", "--dtype", "--device", "--max-memory", "--attention", "--revision", "--trust-remote-code"),
@@ -681,6 +683,37 @@ def test_list_models_shows_the_catalogue_too():
     assert {row["list"] for row in rows} == {"pinned", "catalogue"}
     gpt2 = next(row for row in rows if row["name"] == "openai-community/gpt2")
     assert (gpt2["release_month"], gpt2["unverified"], gpt2["twin_group"]) == ("2019-02", ["release_month"], None)
+
+
+def test_findings_are_judged_together(tmp_path):
+    """Each study's claim at its own 5 %, an account that is not written, or figures on the wrong stream."""
+    folders = []
+    for name in ("kinds", "again"):
+        folders.append(tmp_path / name)
+        shifted = 0.0 if name == "kinds" else 0.1
+        rows = [
+            model_row(f"{kind}-{i}", mean + 0.004 * i + shifted, kind=kind, source=f"{name}/{kind}-{i}")
+            for kind, mean in (("dense", 0.3), ("moe", 0.2))
+            for i in range(3)
+        ]
+        write_rows(folders[-1] / "cells" / "all.parquet", rows)
+        section = "{question: kinds, claim: dense keeps more, against: [moe], smallest_effect: 0.02, cluster: null}"
+        spec = f"name: {name}\nworkloads: [text.txt]\nmodels: [a]\nfinding: {section}\n"
+        (folders[-1] / "spec.yaml").write_text(spec, encoding="utf-8")
+    found = json.loads(exitbench("findings", *folders, "--json").out)
+    assert [(finding["study"], finding["verdict"], finding["n_together"]) for finding in found] == [
+        ("kinds", "supported", 2),
+        ("again", "supported", 2),
+    ]
+    assert found[0]["command"] == f"exitbench findings {folders[0]} {folders[1]} --json"
+    shown = exitbench("findings", folders[0], "--out", tmp_path / "finding.md")
+    assert "dense keeps more" in shown.out
+    assert (tmp_path / "finding.md").read_text(encoding="utf-8").startswith("# Findings")
+    assert_refused(exitbench("findings", tmp_path), "is no study", "spec.yaml")
+    own = api.write_finding(folders[1], command="exitbench study again.yaml")
+    assert json.loads((folders[1] / "finding.json").read_text(encoding="utf-8")) == own.to_json()
+    assert (own.n_together, own.command) == (1, "exitbench study again.yaml")
+    assert "**supported**" in (folders[1] / "finding.md").read_text(encoding="utf-8")
 
 
 def test_options_are_frozen():

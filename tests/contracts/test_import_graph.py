@@ -43,6 +43,7 @@ WITHOUT_TORCH = (
     *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.replay.cost", "exitbench.replay.times"),
     *("exitbench.models.shape", "exitbench.models.catalogue"),
     *("exitbench.stats", "exitbench.policies", "exitbench.replay.crossfit", "exitbench.replay.frontier"),
+    *("exitbench.study.findings", "exitbench.study.cases", "exitbench.report.finding"),
     *("exitbench.decode.result", "exitbench.decode.sandbox", "exitbench.report.decoding"),
 )
 

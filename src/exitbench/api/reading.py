@@ -6,9 +6,9 @@ from pathlib import Path
 
 from exitbench.api.folders import trace_folder
 from exitbench.errors import ReportError
-from exitbench.policies import POLICIES, ExitPolicy, read_policy, write_policy
+from exitbench.policies import ExitPolicy, write_policy
 from exitbench.progress import SILENT, Progressor
-from exitbench.replay.assemble import SCHEDULES, ReplayOptions, at_schedules, zoo
+from exitbench.replay.assemble import ReplayOptions, policies_named
 from exitbench.replay.assemble import replay as replay_trace
 from exitbench.replay.calibrate import calibrate
 from exitbench.replay.result import Replay
@@ -28,30 +28,6 @@ def score(source: Trace | Path | str, *, seed: int | None = None, skip_corrupt: 
     """Score a trace, in memory or in a folder; the seed is the trace's own unless another is given."""
     traced = source if isinstance(source, Trace) else read_trace(Path(source), skip_corrupt=skip_corrupt)
     return score_trace(traced, seed=traced.manifest.settings.seed if seed is None else seed)
-
-
-def policies_named(traced: Trace, names: Sequence[str], *, probes: Sequence[str] = ()) -> list[ExitPolicy]:
-    """Exit policies by name, each at every one of the probe schedules, or from files.
-
-    Of a file come the probe depths and what was fitted. Its threshold does not: a replay chooses thresholds anew, on
-    other prompts than it judges them by. So files that differ in nothing else give one policy.
-
-    Args:
-        traced: of the model they are for.
-        names: of policies, or JSON files; every policy that the trace allows if there are none.
-        probes: schedules, see `Schedule.parse`; every depth, every fourth and three learned ones if there are none.
-    """
-    schedules = tuple(probes) or SCHEDULES
-    if not names:
-        return zoo(traced, schedules)
-    policies: list[ExitPolicy] = []
-    for name in names:
-        if name.endswith(".json"):
-            saved = read_policy(Path(name), num_blocks=traced.num_blocks)
-            policies.append(saved.model_copy(update={"threshold": None}))
-        else:
-            policies += at_schedules(POLICIES.get(name), schedules)
-    return [policy for index, policy in enumerate(policies) if policy not in policies[:index]]
 
 
 def replay(

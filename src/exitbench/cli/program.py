@@ -7,9 +7,11 @@ import typer
 
 from exitbench import __version__
 from exitbench.cli.decoding import decode
+from exitbench.cli.findings import findings
 from exitbench.cli.measuring import check, lens, profile, run, trace
 from exitbench.cli.printing import STDERR, STDOUT, complain
 from exitbench.cli.reading import list_parts, replay, report, score
+from exitbench.cli.studying import study
 from exitbench.cli.tasks import PASS_ON, lm_eval, maxskip
 from exitbench.errors import ExitbenchError
 
@@ -20,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (run, trace, lens, score, replay, decode, maxskip, report, profile, check):
+for _command in (run, trace, lens, score, replay, decode, maxskip, study, findings, report, profile, check):
     app.command()(_command)
 app.command(name="lm-eval", context_settings=PASS_ON)(lm_eval)
 app.command(name="list")(list_parts)
@@ -65,5 +67,5 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        STDERR.print("interrupted; a run, trace, lens or decode resumes with the same command")
+        STDERR.print("interrupted; a run, trace, lens, decode or study resumes with the same command")
     sys.exit(code)

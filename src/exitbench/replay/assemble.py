@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from exitbench.errors import TraceError
-from exitbench.policies import POLICIES, ExitPolicy, Schedule
+from exitbench.policies import POLICIES, ExitPolicy, Schedule, read_policy
 from exitbench.policies.confidence import TopProbability
 from exitbench.progress import SILENT, Progressor
 from exitbench.replay.ceiling import oracles
@@ -35,6 +36,7 @@ __all__ = [
     "ReplayOptions",
     "at_schedules",
     "bench_of",
+    "policies_named",
     "replay",
     "why_no_replay",
     "zoo",
@@ -77,6 +79,30 @@ def zoo(trace: Trace, schedules: Sequence[str] = SCHEDULES) -> list[ExitPolicy]:
 def at_schedules(policy: type[ExitPolicy], schedules: Sequence[str]) -> list[ExitPolicy]:
     """A policy at each of the probe schedules; once at every depth if it looks at no signal and so has no probes."""
     return [policy(schedule=Schedule.parse(text)) for text in (schedules if policy.signals else SCHEDULES[:1])]
+
+
+def policies_named(traced: Trace, names: Sequence[str], *, probes: Sequence[str] = ()) -> list[ExitPolicy]:
+    """Exit policies by name, each at every one of the probe schedules, or from files.
+
+    Of a file come the probe depths and what was fitted. Its threshold does not: a replay chooses thresholds anew, on
+    other prompts than it judges them by. So files that differ in nothing else give one policy.
+
+    Args:
+        traced: of the model they are for.
+        names: of policies, or JSON files; every policy that the trace allows if there are none.
+        probes: schedules, see `Schedule.parse`; every depth, every fourth and three learned ones if there are none.
+    """
+    schedules = tuple(probes) or SCHEDULES
+    if not names:
+        return zoo(traced, schedules)
+    policies: list[ExitPolicy] = []
+    for name in names:
+        if name.endswith(".json"):
+            saved = read_policy(Path(name), num_blocks=traced.num_blocks)
+            policies.append(saved.model_copy(update={"threshold": None}))
+        else:
+            policies += at_schedules(POLICIES.get(name), schedules)
+    return [policy for index, policy in enumerate(policies) if policy not in policies[:index]]
 
 
 def replay(

@@ -1,4 +1,4 @@
-"""Statistics over the prompts of a trace: figures with intervals, and what a calibration may promise."""
+"""Statistics: figures of a trace with intervals, what a calibration may promise, and comparisons of few models."""
 
 from exitbench.stats.figure import Curve, Figure
 

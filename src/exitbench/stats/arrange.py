@@ -59,11 +59,11 @@ def permutation_p(labels: Floats, strata: Ints, effect: Callable[[Floats], Float
     count = num_arrangements(labels, strata)
     exact = count <= MOST_ARRANGEMENTS
     observed = effect(labels[None])[0]
-    arrangements = _every(labels, strata) if exact else _some(labels, strata, np.random.default_rng(seed))
+    chunks = _every(labels, strata) if exact else _some(labels, strata, np.random.default_rng(seed))
     slack = 1e-9 * max(abs(observed), np.finfo(np.float64).tiny)  # the same effect, summed in another order
     above = below = total = 0
-    while chunk := list(islice(arrangements, _CHUNK)):
-        effects = effect(np.array(chunk))
+    for chunk in chunks:
+        effects = effect(chunk)
         above += int(np.sum(effects >= observed - slack))
         below += int(np.sum(effects <= observed + slack))
         total += len(chunk)
@@ -72,12 +72,12 @@ def permutation_p(labels: Floats, strata: Ints, effect: Callable[[Floats], Float
 
 
 def _every(labels: Floats, strata: Ints) -> Iterator[Floats]:
+    """All arrangements, some (A, N) at a time."""
     places = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
-    for orders in product(*([*_orders(sorted(labels[place].tolist()))] for place in places)):
-        arranged = np.empty(len(labels))
-        for place, order in zip(places, orders, strict=True):
-            arranged[place] = order
-        yield arranged
+    order = np.argsort(np.concatenate(places))
+    every = product(*([*_orders(sorted(labels[place].tolist()))] for place in places))
+    while chunk := list(islice(every, _CHUNK)):
+        yield np.array([[label for part in parts for label in part] for parts in chunk])[:, order]
 
 
 def _orders(ascending: list[float]) -> Iterator[tuple[float, ...]]:
@@ -94,10 +94,11 @@ def _orders(ascending: list[float]) -> Iterator[tuple[float, ...]]:
 
 
 def _some(labels: Floats, strata: Ints, rng: np.random.Generator) -> Iterator[Floats]:
-    yield labels
-    places = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
-    for _ in range(SAMPLE):
-        arranged = np.empty(len(labels))
-        for place in places:
-            arranged[place] = rng.permutation(labels[place])
-        yield arranged
+    """The arrangement observed, and a sample of all."""
+    yield labels[None]
+    for start in range(0, SAMPLE, _CHUNK):
+        chunk = np.tile(labels, (min(_CHUNK, SAMPLE - start), 1))
+        for stratum in np.unique(strata):
+            place = np.flatnonzero(strata == stratum)
+            chunk[:, place] = rng.permuted(chunk[:, place], axis=1)
+        yield chunk

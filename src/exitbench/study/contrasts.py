@@ -113,6 +113,10 @@ def adjust(
     held = np.array([columns[name] for name in varying], dtype=np.float64).reshape(len(varying), len(members)).T
     codes = None if cluster is None else _codes([member.unit.text(cluster) or member.unit.label for member in members])
     evidence = regress(y, x, strata, covariates=held if varying else None, clusters=codes, least_df=LEAST_DF)
+    if not members:
+        evidence = evidence.model_copy(
+            update={"reason": f"no models to compare of which {', '.join(covariates)} is known"}
+        )
     return evidence, varying, len(members)
 
 

@@ -115,6 +115,10 @@ class StudyFolder:
         failed = (first["status"], first["figure"]) == ("failed", "cell")
         return Failure(cell=cell.id, name=cell.name, reason=first["reason"]) if failed else None
 
+    def seconds(self, cell: Cell) -> float:
+        """What a cell that was tried took."""
+        return float(_read(self.rows_of(cell.id), ["seconds"])["seconds"][0].as_py())
+
     def is_tried(self, cell: Cell) -> bool:
         """Whether a cell was measured or failed."""
         return self.rows_of(cell.id).is_file()

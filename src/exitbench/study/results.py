@@ -1,8 +1,8 @@
 """Reading the rows that studies left, strictly.
 
-A file that is no Parquet, that broke off, that lacks a column or has one more is refused by name: a study from which one
-cell was dropped in silence would still give figures. The same figure measured twice may be there twice, with the same
-numbers; with different ones it is refused, and both are shown.
+A file that is no Parquet, that broke off, that lacks a column or has one more is refused by name: a study from which
+one cell was dropped in silence would still give figures. The same figure measured twice may be there twice, with the
+same numbers; with different ones it is refused, and both are shown.
 
 Non-goals: choosing among rows, and computing anything with them.
 """
@@ -20,7 +20,7 @@ from exitbench.errors import ReportError
 from exitbench.plain import plain
 from exitbench.study.rows import SCHEMA, Row, Status
 
-__all__ = ["CELLS", "IDENTITY", "MEASURED", "read_rows", "rows_of_file"]
+__all__ = ["CELLS", "IDENTITY", "MEASURED", "read_rows", "read_studies", "rows_of_file"]
 
 CELLS = "cells"
 """Folder of a study in which its cells lie, one Parquet file each."""
@@ -37,26 +37,38 @@ _REQUIRED = tuple(f.name for f in fields(Row) if f.default is not None and f.nam
 
 
 def read_rows(paths: Iterable[Path | str]) -> list[Row]:
-    """Read the rows of studies.
+    """Read the rows of studies into one list, each figure of one identity once; see `read_studies`."""
+    rows: dict[tuple[Any, ...], Row] = {}
+    for row in (row for study in read_studies(paths) for row in study):
+        rows.setdefault(_key(row), row)
+    return list(rows.values())
+
+
+def read_studies(paths: Iterable[Path | str]) -> list[list[Row]]:
+    """Read the rows of studies, each into a list of its own.
 
     Args:
         paths: of studies' folders, or of single files of rows.
 
     Returns:
-        The rows in the order of the paths and of the cells' names, each figure of one identity once.
+        For each path its rows, in the order of the cells' names, each figure of one identity once.
 
     Raises:
         ReportError: a path that holds no rows, a file that cannot be read whole, or two rows of one identity with
-            different numbers.
+            different numbers, be it in two studies.
     """
     seen: dict[tuple[Any, ...], tuple[Row, Path]] = {}
-    for file in (file for path in paths for file in _files(Path(path))):
-        for row in rows_of_file(file):
-            key = tuple(getattr(row, name) for name in (*IDENTITY, *MEASURED))
-            first, where = seen.setdefault(key, (row, file))
-            if _numbers(first) != _numbers(row):
-                raise ReportError(_conflict(first, where, row, file))
-    return [row for row, _ in seen.values()]
+    studies = []
+    for path in paths:
+        own: dict[tuple[Any, ...], Row] = {}
+        for file in _files(Path(path)):
+            for row in rows_of_file(file):
+                first, where = seen.setdefault(_key(row), (row, file))
+                if _numbers(first) != _numbers(row):
+                    raise ReportError(_conflict(first, where, row, file))
+                own.setdefault(_key(row), row)
+        studies.append(list(own.values()))
+    return studies
 
 
 def rows_of_file(path: Path) -> list[Row]:
@@ -70,9 +82,8 @@ def rows_of_file(path: Path) -> list[Row]:
     except OSError as error:
         raise ReportError(f"cannot read {plain(str(path))}: {plain(str(error.strerror or error))}") from error
     except pa.ArrowException as error:
-        raise ReportError(
-            f"{plain(str(path))} is no whole Parquet file ({plain(str(error))[:120]}); delete it and run its study again"
-        ) from error
+        why = plain(str(error))[:120]
+        raise ReportError(f"{plain(str(path))} is no whole Parquet file ({why}); delete it and run it again") from error
     problem = _other_schema(table.schema)
     if problem is not None:
         raise ReportError(f"{plain(str(path))}: {problem}")
@@ -119,6 +130,10 @@ def _row(values: dict[str, Any], path: Path) -> Row:
             f"{plain(str(path))}: {plain(values['figure'])} has status {values['status']} and value {values['value']}"
         )
     return Row(**values)
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return tuple(getattr(row, name) for name in (*IDENTITY, *MEASURED))
 
 
 def _numbers(row: Row) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ Non-goals: comparing.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from exitbench.errors import ReportError
 from exitbench.models.catalogue import catalogue
@@ -39,7 +40,7 @@ class Unit:
 
     label: str
     rows: tuple[Row, ...]
-    """Never empty."""
+    """Without figures by depth; never empty."""
 
     @property
     def failure(self) -> str | None:
@@ -48,8 +49,8 @@ class Unit:
         return None if failed is None else f"not measured: {failed.reason or 'no reason given'}"
 
     def all_of(self, measure: Measure) -> list[Row]:
-        """The rows of one number a model that are of `measure`."""
-        return [row for row in self.rows if row.depth is None and _fits(row, measure)]
+        """The rows that are of `measure`."""
+        return [row for row in self.rows if _fits(row, measure)]
 
     def one_of(self, measure: Measure) -> Row | None:
         """The row of `measure`.
@@ -99,7 +100,9 @@ class Unit:
             row = self.one_of(Measure(figure=name))
             return None if row is None else row.value
         number = self.number(name)
-        return math.log10(number) if number is not None and number > 0 and name in SIZES else number
+        if number is None or name not in SIZES:
+            return number
+        return math.log10(number) if number > 0 else None
 
     def stratum(self, within: Within | None) -> str | None:
         """What it is compared within, as a name; None where that is not known."""
@@ -111,7 +114,7 @@ class Unit:
         if number is None:
             return None
         edges = [-math.inf, *within.edges, math.inf]
-        low, high = next((a, b) for a, b in zip(edges, edges[1:], strict=False) if a <= number < b)
+        low, high = next((a, b) for a, b in pairwise(edges) if a <= number < b)
         return f"{within.factor} {low:g} to {high:g}"
 
     def pair(self, spec: GroupSpec) -> str | None:
@@ -154,12 +157,24 @@ def judged_rows(rows: Sequence[Row], wanted: Judged) -> tuple[Judged, list[Row]]
 def units(rows: Iterable[Row]) -> list[Unit]:
     """Group rows by model and keep each one's last checkpoint, which is the one without a step where there is one.
 
+    Args:
+        rows: of one workload, way of counting and readout.
+
     Raises:
-        ReportError: a model that was measured in two ways.
+        ReportError: a model that was measured in two ways, or models on texts that differ.
     """
     by_label: dict[str, list[Row]] = {}
+    texts: dict[str, str] = {}
     for row in rows:
-        by_label.setdefault(row.model, []).append(row)
+        if row.depth is None:
+            by_label.setdefault(row.model, []).append(row)
+        if row.workload_sha256 is not None:
+            texts.setdefault(row.workload_sha256, row.model)
+    if len(texts) > 1:
+        first, second, *_ = map(plain, texts.values())
+        raise ReportError(
+            f"finding: {first} and {second} read other texts under one name; measure both on one workload"
+        )
     found = []
     for label, its_rows in by_label.items():
         steps = [math.inf if row.step is None else row.step for row in its_rows]

@@ -1,0 +1,67 @@
+"""Studies: many models on many workloads, resumable, in one folder."""
+
+from pathlib import Path
+
+from exitbench.api.folders import OUT
+from exitbench.errors import StudyError
+from exitbench.progress import SILENT, Progressor
+from exitbench.study.cells import plan
+from exitbench.study.estimate import Forecast, forecast
+from exitbench.study.folder import StudyFolder
+from exitbench.study.run import StudyRun, run_study
+from exitbench.study.spec import StudySpec, read_spec
+
+__all__ = ["default_study_folder", "finish", "plan_study", "study"]
+
+
+def study(
+    spec: Path | str,
+    *,
+    out: Path | str | None = None,
+    retry_failed: bool = False,
+    command: str = "",
+    progress: Progressor = SILENT,
+) -> StudyRun:
+    """Measure the cells of a study that are not in the folder `out` yet.
+
+    Args:
+        spec: the YAML file that says what is measured.
+        out: folder of results; `exitbench-out/study-NAME` if left out.
+        retry_failed: measure the cells again that failed before.
+        command: recorded in rows.
+        progress: where to show messages and bars.
+
+    Raises:
+        ExitbenchError: one of its kinds; a cell that cannot be measured raises nothing, see `StudyRun.failed`.
+    """
+    path = Path(spec)
+    read = read_spec(path)
+    folder = Path(out) if out is not None else default_study_folder(read)
+    done = run_study(
+        read,
+        path.read_bytes(),
+        base=path.parent,
+        out=folder,
+        retry_failed=retry_failed,
+        command=command,
+        progress=progress,
+    )
+    finish(folder)
+    return done
+
+
+def finish(folder: Path) -> None:
+    """What follows from all the rows of a study together."""
+
+
+def plan_study(spec: Path | str, *, out: Path | str | None = None, progress: Progressor = SILENT) -> Forecast:
+    """What `study` would do and take, roughly; nothing is loaded, and nothing is written."""
+    path = Path(spec)
+    read = read_spec(path)
+    folder = Path(out) if out is not None else default_study_folder(read)
+    return forecast(plan(read, path.parent, progress=progress), StudyFolder(folder, read), read)
+
+
+def default_study_folder(spec: StudySpec) -> Path:
+    """`exitbench-out/study-NAME` below the working directory."""
+    return OUT / f"study-{spec.name}"

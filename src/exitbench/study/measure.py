@@ -1,0 +1,155 @@
+"""One cell: trace, score, replay, and whatever else the spec measures, as rows.
+
+The trace goes on where a killed run left it, unless that run had other libraries: then it is scratch of no use.
+"""
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from exitbench.env import library_versions
+from exitbench.models.catalogue import ModelFacts, catalogue, facts_of
+from exitbench.models.load import LoadedModel
+from exitbench.progress import SILENT, Progressor
+from exitbench.replay.assemble import ReplayOptions, policies_named, replay, why_no_replay
+from exitbench.score import score
+from exitbench.study.cells import Cell
+from exitbench.study.factors import Observed, words_of
+from exitbench.study.figures import Found, card_figures, no_policy_figures, replay_figures
+from exitbench.study.rows import Row
+from exitbench.study.spec import StudySpec
+from exitbench.trace.collect import collect
+from exitbench.trace.store import is_trace_folder, read_manifest, read_trace
+from exitbench.trace.table import Trace
+
+__all__ = ["failed_rows", "has_tied_head", "measure", "observed_of"]
+
+
+def measure(
+    loaded: LoadedModel,
+    cell: Cell,
+    spec: StudySpec,
+    *,
+    base: Path,
+    trace_folder: Path,
+    observed: Observed,
+    command: str,
+    progress: Progressor = SILENT,
+) -> list[Row]:
+    """Measure a cell.
+
+    Args:
+        loaded: its model.
+        cell: of the study.
+        spec: of the study.
+        base: folder that paths in the spec are relative to.
+        trace_folder: where its trace is written, or goes on.
+        observed: of its model.
+        command: recorded in rows.
+        progress: where to show bars.
+
+    Raises:
+        ExitbenchError: what is asked for cannot be measured on this model.
+    """
+    _drop_if_older(trace_folder)
+    workload = cell.prompts.workload
+    collect(loaded, workload, trace_folder, options=cell.options, command=command, progress=progress)
+    trace = read_trace(trace_folder)
+    found: list[Found] = []
+    if "score" in spec.measure:
+        found += card_figures(score(trace, seed=spec.seed))
+    if spec.policies:
+        found += _replayed(trace, spec, base, progress)
+    identity = _identity(cell, spec, observed, command) | _as_traced(trace)
+    return [Row(**identity, status=figure.status, **vars(figure)) for figure in found]
+
+
+def failed_rows(cell: Cell, spec: StudySpec, reason: str, observed: Observed, *, command: str) -> list[Row]:
+    """The one row of a cell that could not be measured."""
+    identity = _identity(cell, spec, observed, command)
+    return [Row(**identity, status="failed", figure="cell", reason=reason)]
+
+
+def observed_of(cell: Cell, loaded: LoadedModel | None) -> Observed:
+    """What is known of a cell's model: of the table where it is listed, the rest as counted on the weights, if loaded."""
+    listed = catalogue().find(cell.model.hub_id)
+    if loaded is None:
+        return Observed(facts=listed or ModelFacts())
+    counted = facts_of(None, loaded.model.config.model_type, loaded.shape)
+    if listed is not None:
+        gaps = {name: value for name, value in counted if getattr(listed, name) is None and name != "origin"}
+        counted = listed.model_copy(update=gaps)
+    return Observed(facts=counted, tied_head=has_tied_head(loaded.model))
+
+
+def has_tied_head(model: PreTrainedModel) -> bool | None:
+    """Whether the head's matrix is the embedding's; None where the model does not show both."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    head_weight, weight = getattr(head, "weight", None), getattr(embedding, "weight", None)
+    if head_weight is None or weight is None:
+        return None
+    return head_weight is weight or 0 != head_weight.data_ptr() == weight.data_ptr()
+
+
+def _drop_if_older(trace_folder: Path) -> None:
+    """Remove a trace that was begun with other versions of the libraries."""
+    if is_trace_folder(trace_folder) and read_manifest(trace_folder).libraries != library_versions():
+        shutil.rmtree(trace_folder)
+
+
+def _replayed(trace: Trace, spec: StudySpec, base: Path, progress: Progressor) -> Iterator[Found]:
+    policies = []
+    for entry in spec.policies:
+        name = str(base / entry.policy) if entry.policy.endswith(".json") else entry.policy
+        policies += [one for one in policies_named(trace, [name], probes=entry.probes) if one not in policies]
+    variants = [(policy.name, policy.schedule.text) for policy in policies]
+    if why := why_no_replay(trace):
+        return no_policy_figures(why, variants)
+    replayed = replay(trace, policies, options=ReplayOptions(seed=spec.seed), progress=progress)
+    return replay_figures(replayed, variants)
+
+
+def _identity(cell: Cell, spec: StudySpec, observed: Observed, command: str) -> dict[str, Any]:
+    """Columns of rows that say which cell they are of, as far as that is known without a trace."""
+    model, options = cell.model, cell.options
+    on_text = cell.prompts.on == "text"
+    return words_of(cell, spec.name, observed) | {
+        "cell": cell.id,
+        "source": model.source,
+        "revision": model.revision,
+        "weights_sha256": model.weights_sha256,
+        "config_sha256": model.config_sha256,
+        "workload_sha256": cell.prompts.workload.sha256,
+        "on": cell.prompts.on,
+        "readout": cell.readout,
+        "max_new_tokens": None if on_text else options.max_new_tokens,
+        "document_tokens": options.document_tokens if on_text else None,
+        "limit": options.limit,
+        "seed": spec.seed,
+        "libraries": _libraries(library_versions()),
+        "command": command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _as_traced(trace: Trace) -> dict[str, Any]:
+    """The same as the trace has it."""
+    model, settings = trace.manifest.model, trace.manifest.settings
+    return {
+        "weights_sha256": model.weights_sha256,
+        "config_sha256": model.config_sha256,
+        "readout": settings.readout,
+        "dtype": settings.dtype,
+        "attention": settings.attention,
+        "device": settings.device,
+        "chat_template": settings.chat_template,
+        "libraries": _libraries(trace.manifest.libraries),
+    }
+
+
+def _libraries(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))

@@ -1,0 +1,50 @@
+"""Rows of made-up studies, for tests that judge them."""
+
+from exitbench.study.finding_spec import parse_finding
+from exitbench.study.findings import Case, judge
+from exitbench.study.rows import Row
+
+__all__ = ["case", "judged", "model_row", "rows_of"]
+
+
+def model_row(label="m", value=0.2, figure="ees", **changes):
+    """One figure of one model; missing, with a reason, where there is no value."""
+    given = {
+        "study": "made-up",
+        "cell": f"cell-{label}",
+        "model": label,
+        "source": f"hub/{label}",
+        "workload": "text",
+        "on": "text",
+        "readout": "logit",
+        "seed": 0,
+        "status": "ok" if value is not None else "missing",
+        "figure": figure,
+        "value": value,
+        "low": None if value is None else value - 0.01,
+        "high": None if value is None else value + 0.01,
+        "n_tokens": 1_000,
+        "n_prompts": 20,
+        "reason": None if value is not None else "there is none",
+        "command": "exitbench study made-up.yaml",
+        "created": "2026-01-01T00:00:00Z",
+    }
+    return Row(**(given | changes))
+
+
+def rows_of(figures, **shared):
+    """Rows of models: label -> (value, what else the row says)."""
+    return [model_row(label, value, **(shared | more)) for label, (value, more) in figures.items()]
+
+
+def case(rows, question="kinds", **section):
+    """A finding to be judged; two kinds of independent models unless the section says otherwise."""
+    least = {"question": question, "claim": "as claimed", "smallest_effect": 0.02, "cluster": None}
+    if question == "kinds":
+        least |= {"against": ["moe"]}
+    return Case(rows=rows, spec=parse_finding(least | section), study="made-up", title="Made up")
+
+
+def judged(rows, question="kinds", **section):
+    """The finding of one case on its own."""
+    return judge(case(rows, question, **section), command="exitbench findings made-up")
