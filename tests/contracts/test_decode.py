@@ -122,7 +122,9 @@ class Builders:
         answers = never.decode(prompts, max_new_tokens=NUM_NEW, ends=()).answers
         recorder = Recorder(proved, fast=False, memory=2**26, say=pytest.fail)
         rows = [
-            recorder.rows([Stretch(ids=[*prompt, *answer.ids], first_row=len(prompt) - 1, turn=0)])
+            recorder.rows(
+                [Stretch(ids=[*prompt, *answer.ids], first_row=len(prompt) - 1, turn=0, sample=0, category="chat")]
+            )
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
         signals = {name: np.concatenate([row.signals[name] for row in rows]) for name in rows[0].signals}

@@ -18,6 +18,7 @@ ORDER = (
     ("lens",),
     ("trace",),
     ("stats",),
+    ("representation",),
     ("policies",),
     ("replay",),
     ("score",),
@@ -45,6 +46,7 @@ WITHOUT_TORCH = (
     *("exitbench.stats", "exitbench.policies", "exitbench.replay.crossfit", "exitbench.replay.frontier"),
     *("exitbench.study.findings", "exitbench.study.cases", "exitbench.report.finding"),
     *("exitbench.decode.result", "exitbench.decode.sandbox", "exitbench.report.decoding"),
+    *("exitbench.representation", "exitbench.decode.result", "exitbench.decode.sandbox", "exitbench.report.decoding"),
 )
 
 

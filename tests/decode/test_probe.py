@@ -50,7 +50,9 @@ class Foresighted(Curious):
 def _traced(proved, prompt, answer, lens=None):
     """Name -> (N, L + 1) signals of a trace of an answer."""
     recorder = Recorder(proved, lens, fast=False, also=("kl_prev",), memory=2**26, say=pytest.fail)
-    return recorder.rows([Stretch(ids=[*prompt, *answer.ids], first_row=len(prompt) - 1, turn=0)]).signals
+    return recorder.rows(
+        [Stretch(ids=[*prompt, *answer.ids], first_row=len(prompt) - 1, turn=0, sample=0, category="chat")]
+    ).signals
 
 
 @pytest.fixture(scope="module")

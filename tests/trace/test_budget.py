@@ -83,7 +83,7 @@ def test_batches_are_halved():
 @pytest.mark.parametrize("rows", [1, 3, 16, 1000])
 def test_cut_up_hidden_states_give_the_same_rows(loaded, fast, rows):
     """A row lost, doubled or seen without its context at the border of a part."""
-    stretch = Stretch(ids=list(range(3, 53)), first_row=7, turn=2)
+    stretch = Stretch(ids=list(range(3, 53)), first_row=7, turn=2, sample=0, category="chat")
     of_row = 2 * (loaded.shape.num_blocks + 1) * loaded.adapter.hidden_size * 4
     asked = []
     real = loaded.adapter.capture

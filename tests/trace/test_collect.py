@@ -15,6 +15,7 @@ from exitbench.errors import ExitbenchError, TraceError, WorkloadError
 from exitbench.models.load import load
 from exitbench.models.toy import byte_tokenizer, save_toy, toy_model
 from exitbench.trace import collect as collect_module
+from exitbench.trace import sequences as sequences_module
 from exitbench.trace.collect import collect
 from exitbench.trace.record import Recorder
 from exitbench.trace.store import read_trace
@@ -398,7 +399,7 @@ def test_finished_trace_is_not_traced_again(loaded, prompts, options, copied, co
         raise AssertionError("traced again")
 
     monkeypatch.setattr(Recorder, "rows", never)
-    monkeypatch.setattr(collect_module, "greedy_answers", never)
+    monkeypatch.setattr(sequences_module, "greedy_answers", never)
     collect(loaded, prompts, copied, options=options)
     assert contents(copied) == before
 
@@ -406,7 +407,7 @@ def test_finished_trace_is_not_traced_again(loaded, prompts, options, copied, co
 def test_answers_are_not_generated_again(loaded, prompts, options, copied, finished, contents, monkeypatch):
     """A part lost, and hours of generation with it."""
     (copied / "part-00002.parquet").unlink()
-    monkeypatch.setattr(collect_module, "greedy_answers", None)
+    monkeypatch.setattr(sequences_module, "greedy_answers", None)
     collect(loaded, prompts, copied, options=options)
     assert contents(copied) == contents(finished)
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from exitbench.api.folders import OUT
-from exitbench.errors import StudyError
 from exitbench.progress import SILENT, Progressor
 from exitbench.study.cells import plan
 from exitbench.study.estimate import Forecast, forecast

@@ -1,8 +1,8 @@
 """From a spec to its cells: every model at every revision, on every workload, through every readout.
 
-A cell has a name made of all that decides its numbers: which weights, prompts, settings, readout, measures, policies and
-seed. So a cell that is there already is never measured again, and one whose weights, prompts or lens changed on disk is
-another cell. Labels, tags and facts are no part of it.
+A cell has a name made of all that decides its numbers: which weights, prompts, settings, readout, measures, policies
+and seed. So a cell that is there already is never measured again, and one whose weights, prompts or lens changed on
+disk is another cell. Labels, tags and facts are no part of it.
 
 Workloads and lenses are read, local weights are hashed, and the checkpoints of a hub repository are listed; no model is
 fetched or loaded.
@@ -10,7 +10,6 @@ fetched or loaded.
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence

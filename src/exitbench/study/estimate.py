@@ -1,16 +1,17 @@
 """What a study would take, roughly, before any model is loaded: time, memory, and what is fetched.
 
-Rough on purpose. Sizes are those of the table of facts, or of the files of a local model, whose every parameter is taken
-to be active. A cell's work is 2 FLOPs for each active parameter and token: once to trace, once more to answer, as much
-again for each further measure, and one readout a depth. Four characters are a token. The speed is that of the cells
-that are done in this folder, else an assumed one (`CPU_FLOPS`, `GPU_FLOPS`). Weights have 2 bytes a parameter where they are fetched,
-and where they are held, unless they are float32. What has no known size is named, and never counted as nothing.
+Rough on purpose. Sizes are those of the table of facts, or of the files of a local model, whose every parameter is
+taken to be active. A cell's work is 2 FLOPs for each active parameter and token: once to trace, once more to answer, as
+much again for each further measure, and one readout a depth. Four characters are a token. The speed is assumed
+(`CPU_FLOPS`, `GPU_FLOPS`, `CELL_S`), and corrected by what the cells took that are done in this folder. Weights have 2
+bytes a parameter where they are fetched, and where they are held, unless they are float32. What has no known size is
+named, and never counted as nothing.
 """
 
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ from exitbench.study.cells import Cell, StudiedModel, StudiedWorkload
 from exitbench.study.folder import Failure, StudyFolder
 from exitbench.study.spec import StudySpec
 
-__all__ = ["CPU_FLOPS", "GPU_FLOPS", "Forecast", "Size", "forecast", "size_of"]
+__all__ = ["CELL_S", "CPU_FLOPS", "GPU_FLOPS", "Forecast", "Size", "forecast", "size_of"]
 
 CPU_FLOPS = 1.5e10
 """Assumed of each core, a second."""
 GPU_FLOPS = 3e13
 """Assumed of a GPU, a second."""
+CELL_S = 2.0
+"""Assumed of each cell beside that: loading, proving, scoring."""
 _CHARACTERS_A_TOKEN = 4
 _TWINS = 5
 
@@ -97,28 +100,27 @@ def forecast(cells: Sequence[Cell], folder: StudyFolder, spec: StudySpec) -> For
     known = {name: size for name, size in sizes.items() if size is not None}
     waiting = list(dict.fromkeys(cell.model.name for cell in todo))
     ready = [name for name in waiting if name in known]
-    measured = _speed(((cell, known[cell.model.name]) for cell in done if cell.model.name in known), folder, spec)
-    assumed = CPU_FLOPS * (os.cpu_count() or 1) if spec.settings.device == "cpu" else GPU_FLOPS
+    assumed = {cell.id: _seconds(cell, known[cell.model.name], spec) for cell in cells if cell.model.name in known}
+    timed = [(folder.seconds(cell), assumed[cell.id]) for cell in done if cell.id in assumed]
+    correction = sum(took for took, _ in timed) / sum(guess for _, guess in timed) if timed else 1.0
     beside = parse_size(spec.settings.memory) or 0
     return Forecast(
         cells=len(cells),
         done=len(done),
         failed=tuple(failed),
         todo=tuple(cell.name for cell in todo),
-        time_s=sum(_work(cell.prompts, known[cell.model.name], spec) for cell in todo if cell.model.name in known)
-        / (measured or assumed),
+        time_s=correction * sum(assumed.get(cell.id, 0.0) for cell in todo),
         memory_bytes=max((round(known[name].total * known[name].bytes_each) + beside for name in ready), default=0),
         download_bytes=sum(_to_fetch(models[name], known[name]) for name in ready),
         unknown=tuple(name for name in waiting if name not in known),
-        speed="measured" if measured else "assumed",
+        speed="measured" if timed else "assumed",
     )
 
 
-def _speed(done: Iterable[tuple[Cell, Size]], folder: StudyFolder, spec: StudySpec) -> float | None:
-    """FLOPs a second of the cells that are done; None if there are none."""
-    pairs = [(_work(cell.prompts, size, spec), folder.seconds(cell)) for cell, size in done]
-    seconds = sum(took for _, took in pairs)
-    return sum(work for work, _ in pairs) / seconds if seconds else None
+def _seconds(cell: Cell, size: Size, spec: StudySpec) -> float:
+    """A cell's time at the assumed speed."""
+    flops = CPU_FLOPS * (os.cpu_count() or 1) if spec.settings.device == "cpu" else GPU_FLOPS
+    return CELL_S + _work(cell.prompts, size, spec) / flops
 
 
 def _work(prompts: StudiedWorkload, size: Size, spec: StudySpec) -> float:

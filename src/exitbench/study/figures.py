@@ -1,6 +1,6 @@
-"""Score cards and replays as figures for rows: one number each, or the reason why there is none.
+"""What was measured as figures for rows: one number each, or the reason why there is none.
 
-Names are those of the card; of policies, see `POLICY_FIGURES`. Non-goals: computing anything, and figures by category.
+Names are those of the records; of policies, see `POLICY_FIGURES`. Non-goals: computing, and figures by category.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,14 +8,33 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from exitbench.replay.result import Replay
+from exitbench.representation.record import Pairs, Representation
 from exitbench.score.scorecard import ScoreCard
 from exitbench.stats.figure import Curve, Figure
+from exitbench.stats.reasoned import Reasoned
+from exitbench.study.untrained import Untrained
 
-__all__ = ["POLICY_FIGURES", "Found", "card_figures", "no_policy_figures", "replay_figures"]
+__all__ = [
+    "POLICY_FIGURES",
+    "Found",
+    "card_figures",
+    "no_policy_figures",
+    "replay_figures",
+    "representation_figures",
+    "untrained_figures",
+]
 
 _FIGURES = (Figure, Figure | None)
 _CURVES = (Curve, Curve | None)
-_UNITS = {"entropy": "nats", "loss": "nats", "bits_per_character": "bits", "lossless_projection": "ratio"}
+_UNITS = {
+    **dict.fromkeys(("entropy", "loss"), "nats"),
+    **dict.fromkeys(("cosine_previous", "anisotropy"), "cosine"),
+    **dict.fromkeys(("lossless_projection", "norm_growth"), "ratio"),
+    "bits_per_character": "bits",
+    "effective_rank": "dimensions",
+    "residual_norm": "norm",
+}
+"""Of figures that are no shares."""
 _SHARE = "share"
 
 POLICY_FIGURES = {
@@ -26,7 +45,7 @@ POLICY_FIGURES = {
     "policy_detectability": "detectability",
     "policy_over_plain": "over_plain",
 }
-"""Figure of a row -> field of an operating point. The variant names policy and probes, the target what it is held to."""
+"""Figure of a row -> field of an operating point; the variant names policy and probes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,33 +74,71 @@ class Found:
 
 def card_figures(card: ScoreCard) -> Iterator[Found]:
     """Every figure and curve of a card, EAS at every alpha, and how many samples failed."""
-    counts = {"n_tokens": card.n_tokens, "n_prompts": card.n_prompts}
+    counts: dict[str, Any] = {"n_tokens": card.n_tokens, "n_prompts": card.n_prompts}
     yield Found(figure="n_failed", value=card.n_failed, unit="samples", **counts)
-    for name, field in ScoreCard.model_fields.items():
-        value, unit = getattr(card, name), _UNITS.get(name, _SHARE)
+    yield from _fields(card, counts)
+    for score in card.eas or ():
+        yield from _curve("eas", score.by_alpha, _SHARE, counts, variant=score.similarity)
+
+
+def representation_figures(record: Representation) -> Iterator[Found]:
+    """How hidden states change with depth: every curve, and every pair of depths."""
+    counts: dict[str, Any] = {"n_tokens": record.n_tokens, "n_prompts": record.n_prompts}
+    yield from _fields(record, counts)
+    for name, field in Representation.model_fields.items():
+        if field.annotation not in (Pairs, Pairs | None):
+            continue
+        pairs = getattr(record, name)
+        if pairs is None:
+            yield Found(figure=name, unit=_SHARE, reason=record.reasons[name])
+            continue
+        columns = (pairs.depth, pairs.other_depth, pairs.value, pairs.low, pairs.high)
+        for depth, other, value, low, high in zip(*columns, strict=True):
+            place = {"depth": depth, "other_depth": other}
+            yield Found(
+                figure=name, value=value, low=low, high=high, unit=_SHARE, reason=_none(value), **place, **counts
+            )
+
+
+def untrained_figures(record: Untrained) -> Iterator[Found]:
+    """EES of every untrained twin, and their mean."""
+    counts: dict[str, Any] = {"n_tokens": record.n_tokens, "n_prompts": record.n_prompts}
+    reason = record.reasons.get("mean")
+    yield Found(figure="ees_untrained_mean", value=record.mean, unit=_SHARE, reason=reason, **counts)
+    for seed, ees in zip(record.seeds, record.ees or (), strict=record.ees is not None):
+        yield Found(figure="ees_untrained", variant=str(seed), value=ees, unit=_SHARE, **counts)
+
+
+def _fields(record: Reasoned, counts: dict[str, Any]) -> Iterator[Found]:
+    """The fields of a record that are figures or curves."""
+    for name, field in type(record).model_fields.items():
+        value, unit = getattr(record, name), _UNITS.get(name, _SHARE)
         if field.annotation in _FIGURES:
-            yield _figure(name, value, card.reasons.get(name), unit)
+            yield _figure(name, value, record.reasons.get(name), unit)
         elif field.annotation in _CURVES and value is not None:
             yield from _curve(name, value, unit, counts)
         elif field.annotation in _CURVES:
-            yield Found(figure=name, unit=unit, reason=card.reasons[name])
-    for score in card.eas or ():
-        yield from _curve("eas", score.by_alpha, _SHARE, counts, variant=score.similarity)
+            yield Found(figure=name, unit=unit, reason=record.reasons[name])
+
+
+def _none(value: float | None) -> str | None:
+    """Why a point of a curve has no value, where it has none."""
+    return "it is not defined on these tokens" if value is None else None
 
 
 def _figure(name: str, figure: Figure | None, reason: str | None, unit: str, **place: Any) -> Found:
     if figure is None:
         return Found(figure=name, unit=unit, reason=reason, **place)
-    why = "it is not defined on these tokens" if figure.value is None else None
-    return Found(figure=name, unit=unit, reason=why, **figure.model_dump(), **place)
+    return Found(figure=name, unit=unit, reason=_none(figure.value), **figure.model_dump(), **place)
 
 
-def _curve(name: str, curve: Curve, unit: str, counts: dict[str, int], **place: Any) -> Iterator[Found]:
+def _curve(name: str, curve: Curve, unit: str, counts: dict[str, Any], **place: Any) -> Iterator[Found]:
     """One figure a point; its place is a depth where the axis is one."""
     for at, value, low, high in zip(curve.at, curve.value, curve.low, curve.high, strict=True):
-        where = {"depth": int(at)} if curve.axis == "depth" else {"at": float(at)}
-        reason = "no token to take it over" if value is None else None
-        yield Found(figure=name, value=value, low=low, high=high, unit=unit, reason=reason, **where, **counts, **place)
+        where: dict[str, Any] = {"depth": int(at)} if curve.axis == "depth" else {"at": float(at)}
+        yield Found(
+            figure=name, value=value, low=low, high=high, unit=unit, reason=_none(value), **where, **counts, **place
+        )
 
 
 def replay_figures(replay: Replay, variants: Sequence[tuple[str, str]]) -> Iterator[Found]:
@@ -94,7 +151,7 @@ def replay_figures(replay: Replay, variants: Sequence[tuple[str, str]]) -> Itera
     for point in replay.points:
         if (point.policy, point.probes) not in variants:
             continue
-        place = {
+        place: dict[str, Any] = {
             "variant": _variant(point.policy, point.probes),
             "target": f"{point.procedure} {point.risk} {point.eps:g}",
         }

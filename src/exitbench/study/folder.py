@@ -10,7 +10,6 @@
 Every file has its name only when it is complete.
 """
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,8 +77,9 @@ class StudyFolder:
         """Note the spec, and bring what is there in line with it: words of rows, stale cells, scratch of dead runs."""
         for file in (*self.path.glob(".*.tmp"), *self.path.glob("cells/.*.tmp")):
             file.unlink()
-        with replacing(self._spec_file) as temporary:
-            temporary.write_bytes(spec_text)
+        if not self._spec_file.is_file() or self._spec_file.read_bytes() != spec_text:
+            with replacing(self._spec_file) as temporary:
+                temporary.write_bytes(spec_text)
         planned = {cell.id: cell for cell in cells}
         for file in sorted((self.path / "cells").glob("*.parquet")):
             if file.stem in planned:
@@ -137,7 +137,7 @@ class StudyFolder:
         """Remove the scratch of a cell, and the folder of all scratch with the last of it."""
         work = self.path / "work"
         shutil.rmtree(work / cell, ignore_errors=True)
-        if work.is_dir() and not os.listdir(work):
+        if work.is_dir() and not any(work.iterdir()):
             work.rmdir()
 
 

@@ -16,13 +16,23 @@ from exitbench.models.catalogue import ModelFacts, catalogue, facts_of
 from exitbench.models.load import LoadedModel
 from exitbench.progress import SILENT, Progressor
 from exitbench.replay.assemble import ReplayOptions, policies_named, replay, why_no_replay
+from exitbench.representation.measure import represent
 from exitbench.score import score
 from exitbench.study.cells import Cell
 from exitbench.study.factors import Observed, words_of
-from exitbench.study.figures import Found, card_figures, no_policy_figures, replay_figures
+from exitbench.study.figures import (
+    Found,
+    card_figures,
+    no_policy_figures,
+    replay_figures,
+    representation_figures,
+    untrained_figures,
+)
 from exitbench.study.rows import Row
 from exitbench.study.spec import StudySpec
+from exitbench.study.untrained import untrained_null
 from exitbench.trace.collect import collect
+from exitbench.trace.sequences import stretches_of
 from exitbench.trace.store import is_trace_folder, read_manifest, read_trace
 from exitbench.trace.table import Trace
 
@@ -64,6 +74,13 @@ def measure(
         found += card_figures(score(trace, seed=spec.seed))
     if spec.policies:
         found += _replayed(trace, spec, base, progress)
+    if "representation" in spec.measure:
+        stretches = stretches_of(loaded, workload, cell.options, trace_folder)
+        found += representation_figures(represent(loaded, stretches, seed=spec.seed, progress=progress))
+    if "untrained" in spec.measure:
+        stretches = stretches_of(loaded, workload, cell.options, trace_folder)
+        memory = cell.options.memory_bytes
+        found += untrained_figures(untrained_null(loaded, stretches, seed=spec.seed, memory=memory, progress=progress))
     identity = _identity(cell, spec, observed, command) | _as_traced(trace)
     return [Row(**identity, status=figure.status, **vars(figure)) for figure in found]
 
@@ -75,7 +92,7 @@ def failed_rows(cell: Cell, spec: StudySpec, reason: str, observed: Observed, *,
 
 
 def observed_of(cell: Cell, loaded: LoadedModel | None) -> Observed:
-    """What is known of a cell's model: of the table where it is listed, the rest as counted on the weights, if loaded."""
+    """What is known of a cell's model: what the table lists, and the rest as counted on its weights, if loaded."""
     listed = catalogue().find(cell.model.hub_id)
     if loaded is None:
         return Observed(facts=listed or ModelFacts())

@@ -1,7 +1,7 @@
 """The YAML that a spec may be written in: mappings, lists, words, numbers, true, false and null; nothing else.
 
-Plain words are those of YAML 1.2, so that `on`, `no` and `2025-04` are text. What can surprise or harm is refused: a key
-given twice, anchors and aliases (with which a few lines grow without bound), and tags (which name types to build).
+Plain words are those of YAML 1.2, so that `on`, `no` and `2025-04` are text. What can surprise or harm is refused: a
+key given twice, anchors and aliases (with which a few lines grow without bound), and tags (which name types to build).
 """
 
 import re
@@ -17,7 +17,7 @@ __all__ = ["MAX_BYTES", "read_plain_yaml"]
 MAX_BYTES = 2**20
 
 
-class _PlainLoader(yaml.SafeLoader):
+class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]  # no types
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -38,7 +38,7 @@ class _PlainLoader(yaml.SafeLoader):
             if key.value in seen:
                 raise _problem(f"the key {key.value!r} is given twice; leave out one", key)
             seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
 
 
 def _problem(what: str, place: Any) -> yaml.MarkedYAMLError:
@@ -48,7 +48,7 @@ def _problem(what: str, place: Any) -> yaml.MarkedYAMLError:
 for _kind, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?(?:0|[1-9][0-9]{0,18})", "-+0123456789"),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)", "-+.0123456789"),
     ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
 ):
     _PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern})\\Z"), list(_first))

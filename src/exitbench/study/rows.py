@@ -109,12 +109,19 @@ class Row:
     """What the whole cell took, loading included."""
 
 
-_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "Status": pa.string()}
+_TYPES: dict[str, pa.DataType] = {
+    "str": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+    "Status": pa.string(),
+}
 
 
 def _type(annotation: Any) -> pa.DataType:
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation).removesuffix(" | None")
-    return _TYPES.get(name, pa.map_(pa.string(), pa.string()) if name.startswith("dict") else pa.string())
+    tags: pa.DataType = pa.map_(pa.string(), pa.string())
+    return tags if name.startswith("dict") else _TYPES.get(name, pa.string())
 
 
 SCHEMA = pa.schema([pa.field(f.name, _type(f.type)) for f in fields(Row)])

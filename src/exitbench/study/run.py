@@ -1,11 +1,11 @@
 """Run a study: measure the cells that are not there yet, one after the other, and note those that fail.
 
 Cells of one model follow each other and share its weights. Whatever a cell raises becomes its one row with the reason,
-and the study goes on; so does a kill, which costs at most the sample in work. What is the user's mistake in the study as
-a whole is raised before the first cell.
+and the study goes on. A kill costs at most the sample in work. A mistake in the study as a whole is raised before the
+first cell.
 
-Time is booked twice: inside cells (loading, tracing, scoring) and outside (planning, writing rows, removing scratch),
-so that what the runner itself costs is known.
+Time is booked in two places: inside cells (loading and letting go of models, tracing, scoring) and outside (planning,
+writing rows, removing scratch), so that what the runner itself costs is known.
 """
 
 import gc
@@ -153,7 +153,8 @@ class _Runner:
                 number += 1
                 self.progress.say(f"cell {number} of {num_cells}: {cell.name}")
                 self._run(cell, shared)
-            shared.release()
+            with self.ledger.cell():
+                shared.release()
 
     def _run(self, cell: Cell, shared: "_SharedModel") -> None:
         began = perf_counter()
@@ -181,7 +182,7 @@ class _Runner:
             )
         except ExitbenchError as error:
             reason = str(error)
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the other cells are to be measured
+        except Exception as error:  # whatever it is, the other cells are to be measured
             reason = _unexpected(error)
         else:
             return rows, observed
@@ -218,9 +219,7 @@ class _SharedModel:
 
     def _load(self) -> LoadedModel:
         planned = self._model
-        loaded = load(
-            planned.load_from, revision=planned.load_revision, progress=self._progress, **self._loading
-        )
+        loaded = load(planned.load_from, revision=planned.load_revision, progress=self._progress, **self._loading)
         if planned.weights_sha256 not in (None, loaded.source.weights_sha256):
             raise ModelError(f"the weights of {planned.source} changed while the study ran; run it again")
         return loaded

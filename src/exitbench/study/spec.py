@@ -1,10 +1,10 @@
 """The spec of a study: which models are measured on what and how; strict, so that a slip of the pen is an error.
 
-A spec says what to measure and never where results go, and it is read without any model or workload: names are looked up
-when the cells are planned. Paths in it are relative to its own file.
+A spec says what to measure and never where results go, and it is read without any model or workload: names are looked
+up when the cells are planned. Paths in it are relative to its own file.
 
-Between two runs in one folder a spec may grow: more models, workloads or readouts. Words (title, labels, tags, facts) may
-change, since they decide no number. All else stays, the finding above all, which is fixed before there are results.
+Between two runs in one folder a spec may grow: more models, workloads or readouts. Words (title, labels, tags, facts)
+may change, since they decide no number. All else stays, the finding above all, which is fixed before there are results.
 """
 
 import difflib
@@ -146,7 +146,7 @@ class _Section(BaseModel):
 
 
 def _kind_of(data: Any) -> str:
-    return "empty" if data is None else {list: "a list", str: "a word"}.get(type(data), f"{data!r}"[:80])
+    return "empty" if data is None else "a list" if isinstance(data, list) else f"{data!r}"[:80]
 
 
 class Settings(_Section):

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from exitbench.lens import Translators
-from exitbench.models.load import LoadedModel
+from exitbench.models.load import ProvedModel
 from exitbench.signals import compute_signals
 from exitbench.signals.compute import DEFAULT_MEMORY
 from exitbench.signals.lazy import LazyDecisions
@@ -36,6 +36,10 @@ class Stretch:
     first_row: int
     """Position of the first counted token; counted are all from here to the last but one."""
     turn: int
+    sample: int
+    """Index of its sample in the trace."""
+    category: str
+    """Of the sample."""
 
 
 class Recorder:
@@ -58,7 +62,7 @@ class Recorder:
 
     def __init__(
         self,
-        loaded: LoadedModel,
+        loaded: ProvedModel,
         translators: Translators | None = None,
         *,
         fast: bool,

@@ -32,7 +32,7 @@ from exitbench.trace.parts import Rows, read_part, write_part
 from exitbench.trace.precision import Precision
 from exitbench.trace.table import Failure, SampleInfo, Trace
 
-__all__ = ["TraceFolder", "is_trace_folder", "read_manifest", "read_trace"]
+__all__ = ["TraceFolder", "is_trace_folder", "read_answers", "read_manifest", "read_trace"]
 
 _PRECISION = "precision.json"
 _OR_SKIP = ", or leave it out with --skip-corrupt"
@@ -155,19 +155,12 @@ class TraceFolder:
         write_json(self._failed(index), {"sample_id": self.samples[index].id, "reason": reason})
 
     def read_answers(self, batch: int, samples: Sequence[SampleInfo]) -> list[list[list[int]]] | None:
-        """Token ids generated for the `samples` of a batch, per sample and turn; None if not generated yet."""
-        file = self._answers(batch)
-        if not file.is_file():
-            return None
-        with _readable(file):
-            answers: list[list[list[int]]] = json.loads(file.read_text(encoding="utf-8"))
-            if not _are_answers(answers, samples):
-                raise ValueError(f"no lists of token ids for {len(samples)} samples")
-        return answers
+        """Token ids generated for the `samples` of a batch, see `read_answers`."""
+        return read_answers(self.path, batch, samples)
 
     def write_answers(self, batch: int, answers: list[list[list[int]]]) -> None:
         """Store the token ids generated for a batch."""
-        write_text(self._answers(batch), json.dumps(answers) + "\n")
+        write_text(_answers_file(self.path, batch), json.dumps(answers) + "\n")
 
     def token_ids(self) -> list[int]:
         """Every token id that occurs in the parts, sorted."""
@@ -195,8 +188,30 @@ class TraceFolder:
     def _failed(self, index: int) -> Path:
         return self.path / f"failed-{index:05d}.json"
 
-    def _answers(self, batch: int) -> Path:
-        return self.path / f"answers-{batch:05d}.json"
+
+def _answers_file(path: Path, batch: int) -> Path:
+    return path / f"answers-{batch:05d}.json"
+
+
+def read_answers(path: Path, batch: int, samples: Sequence[SampleInfo]) -> list[list[list[int]]] | None:
+    """Token ids generated for the `samples` of a batch, per sample and turn; None if not generated yet.
+
+    Args:
+        path: the trace folder.
+        batch: its number.
+        samples: those in it.
+
+    Raises:
+        CorruptTraceError: the file cannot be read; names it.
+    """
+    file = _answers_file(path, batch)
+    if not file.is_file():
+        return None
+    with _readable(file):
+        answers: list[list[list[int]]] = json.loads(file.read_text(encoding="utf-8"))
+        if not _are_answers(answers, samples):
+            raise ValueError(f"no lists of token ids for {len(samples)} samples")
+    return answers
 
 
 def _are_answers(answers: Any, samples: Sequence[SampleInfo]) -> bool:
