@@ -129,7 +129,7 @@ def curves(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         number_tip("value", "decided", ".1%"),
     ]
     return [
-        base.mark_line(strokeWidth=1.8).add_params(_levels(levels)),
+        base.mark_line(strokeWidth=1.8, interpolate="step-after").add_params(_levels(levels)),
         base.mark_point(size=50, opacity=0).encode(tooltip=tips),
     ]
 
