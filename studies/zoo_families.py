@@ -114,7 +114,7 @@ class Family:
     schedule: str = "cosine"
     """Of the learning rate after the warm-up: "cosine" to a tenth; "annealed": constant, the last fifth falls to 0."""
     tuned_from: str | None = None
-    """Family whose last checkpoint is trained on, on templated tasks; None for training from scratch, on text."""
+    """Family whose last checkpoint is trained on, half on templated tasks; None for training from scratch, on text."""
 
 
 FAMILIES = {
@@ -137,7 +137,11 @@ FAMILIES = {
         differs="trained to exit early (LayerSkip)",
         recipe=Recipe(max_dropout=0.1, dropout_curriculum=True, exit_scale=1.0),
     ),
-    "instruct": Family(differs="trained on, on questions and answers from templates", tuned_from="dense", tokens=0.15),
+    "instruct": Family(
+        differs="trained on, half on questions and answers from templates, half on text",
+        tuned_from="dense",
+        tokens=0.15,
+    ),
 }
 
 

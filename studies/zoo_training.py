@@ -97,25 +97,29 @@ class Member:
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, T + 1) token ids of a step, and the same with what is not learnt replaced by -100."""
-        if self.base is not None:
-            return self._tasks(step)
-        rows = torch.from_numpy(self.text.batch(self.seed, step, self.preset.rows))
-        return rows, rows
+        if self.base is None:
+            rows = torch.from_numpy(self.text.batch(self.seed, step, self.preset.rows))
+            return rows, rows
+        half = self.preset.rows // 2
+        before = 2 * self.preset.steps_of(FAMILIES[self.family.tuned_from or ""])  # where its base left the text
+        rows = torch.from_numpy(self.text.batch(self.seed, before + step, half))
+        asked, learnt = self._tasks(step, half)
+        return torch.cat([asked, rows]), torch.cat([learnt, rows])
 
-    def _tasks(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _tasks(self, step: int, num_rows: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows packed with questions and answers from templates, of which the answers are learnt."""
         documents = generated(random.Random(f"{self.seed} {step}").getrandbits(32))
         length, tokenizer = self.preset.row_tokens + 1, self.text.tokenizer
         ids: list[int] = []
         learnt: list[int] = []
-        while len(ids) < self.preset.rows * length:
+        while len(ids) < num_rows * length:
             document = next(documents)
             prompt = tokenizer(f"Question: {document.prompt}Answer: ").input_ids
             answer = [*tokenizer(document.answer).input_ids, tokenizer.eos_token_id]
             ids += [*prompt, *answer]
             learnt += [*[_IGNORED] * len(prompt), *answer]
-        shape = (self.preset.rows, length)
-        cut = self.preset.rows * length
+        cut = num_rows * length
+        shape = (num_rows, length)
         return torch.tensor(ids[:cut]).reshape(shape), torch.tensor(learnt[:cut]).reshape(shape)
 
     def pace(self, step: int) -> float:

@@ -114,7 +114,7 @@ def test_form_of_a_module(path):
     assert ast.get_docstring(tree), "no docstring"
     assert text.isascii(), "plain ASCII only"
     assert len(text.splitlines()) <= 400
-    if path.name == "__init__.py" and path.parent.name in ("trace", "models", "decode"):
+    if path.name == "__init__.py" and path.parent.name in ("trace", "models", "decode", "study"):
         return  # nothing but the docstring, so that a result can be read without what makes it
     assigned = [
         target.id

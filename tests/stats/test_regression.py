@@ -41,8 +41,9 @@ def test_clustered_error_by_hand():
     bread = np.linalg.inv(design.T @ design)
     variance = (bread @ sums.T @ sums @ bread)[0, 0] * 4 / 3 * 11 / 10
     assert found.se == pytest.approx(np.sqrt(variance))
-    assert found.df == 3
-    assert found.high - found.low == pytest.approx(2 * t.ppf(0.975, 3) * found.se)
+    assert found.df == 2
+    assert found.high - found.low == pytest.approx(2 * t.ppf(0.975, 2) * found.se)
+    assert found.p == pytest.approx(2 * t.sf(abs(found.value) / found.se, 2))
 
 
 @pytest.mark.parametrize(

@@ -180,13 +180,14 @@ def test_a_killed_training_ends_with_the_same_weights(zoo, tmp_path, text, monke
 
 
 def test_tuning_learns_answers_only(zoo, tmp_path, text):
-    """Questions among the targets, so that a tuned model learns to ask."""
+    """Questions among the targets, so that a tuned model learns to ask; no text, so that it forgets all it knew."""
     zoo["training"].train(member(zoo, tmp_path, "dense"))
     tuned = member(zoo, tmp_path, "instruct")
     rows, learnt = replace(tuned, preset=replace(tuned.preset, rows=16)).batch(0)
     assert rows.shape == learnt.shape == (16, 17)
     assert torch.equal(rows[learnt != -100], learnt[learnt != -100])
-    assert 0.1 < (learnt == -100).float().mean() < 0.9
+    assert 0.1 < (learnt[:8] == -100).float().mean() < 0.9
+    assert np.array_equal(learnt[8:], text.batch(1, 2 * 6, 8))
     start = tuned.new_model().state_dict()
     base = load_file(tuned.base / "model.safetensors")
     assert all(torch.equal(start[name], base[name]) for name in base)

@@ -72,7 +72,7 @@ def main(spec: Path, small: Path, work: Path) -> None:
             number += 1  # this one is finished
     assert not was_killed(start(spec, work / f"random-{number}"))
     assert not was_killed(start(small, work / "small"))
-    while not (work / "small-files" / "run.json").exists():  # the last file
+    while not (work / "small-files" / "index.html").exists():  # the last file
         after_files += was_killed(start(small, work / "small-files", kill_after_file=True))
         assert after_files < 20, "a run that never gets on"
     print(at_random, after_files)

@@ -1,16 +1,21 @@
 """Studies: many models on many workloads, resumable, in one folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from exitbench.api.folders import OUT
+from exitbench.api.judging import write_finding
 from exitbench.progress import SILENT, Progressor
+from exitbench.report.study_folders import report_studies
 from exitbench.study.cells import plan
 from exitbench.study.estimate import Forecast, forecast
 from exitbench.study.folder import StudyFolder
 from exitbench.study.run import StudyRun, run_study
 from exitbench.study.spec import StudySpec, read_spec
 
-__all__ = ["default_study_folder", "finish", "plan_study", "study"]
+__all__ = ["default_study_folder", "plan_study", "study"]
+
+PAGE = "index.html"
 
 
 def study(
@@ -21,7 +26,7 @@ def study(
     command: str = "",
     progress: Progressor = SILENT,
 ) -> StudyRun:
-    """Measure the cells of a study that are not in the folder `out` yet.
+    """Measure the cells of a study that are not in the folder `out` yet, judge its finding, and write its page there.
 
     Args:
         spec: the YAML file that says what is measured.
@@ -45,12 +50,9 @@ def study(
         command=command,
         progress=progress,
     )
-    finish(folder)
-    return done
-
-
-def finish(folder: Path) -> None:
-    """What follows from all the rows of a study together."""
+    finding = None if read.finding is None else write_finding(folder, command=command)
+    report_studies([folder], folder / PAGE)
+    return replace(done, finding=finding)
 
 
 def plan_study(spec: Path | str, *, out: Path | str | None = None, progress: Progressor = SILENT) -> Forecast:

@@ -47,6 +47,9 @@ def study(
         _say(f"{result.done} of {result.cells} cells done, {len(result.failed)} failed; {result.measured} in this run")
         if result.overhead_share is not None:
             _say(f"{result.cells_s:.1f} s in cells, {result.overhead_s:.1f} s beside them")
+        if result.finding is not None:
+            _say(f"claim: {result.finding.claim}")
+            _say(f"{result.finding.verdict}: {result.finding.why}")
         _say(f"results: {result.folder.resolve()}")
     if result.failed:
         first = result.failed[0]

@@ -77,7 +77,7 @@ def progress(data: Any, *, x: alt.X, levels: Sequence[str] = ()) -> list[alt.Cha
     """
     base = alt.Chart(data).transform_filter("datum.what == 'checkpoint'")
     points = base.encode(x=x, y=_ees_axis(), color=_group(), opacity=_FAINT)
-    tips = [_MODEL_TIP, _STEP_TIP, number_tip("x", str(x.to_dict()["title"]), ",.4~g"), *_INTERVAL_TIPS]
+    tips = [_MODEL_TIP, _STEP_TIP, number_tip("x", str(x["title"]), ",.4~g"), *_INTERVAL_TIPS]
     null = alt.Chart(data).transform_filter("datum.what == 'null'")
     return [
         null.mark_rect(style="reference").encode(y=alt.Y("low:Q"), y2="high:Q", opacity=_where_shown(0.12)),
@@ -129,7 +129,7 @@ def curves(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         number_tip("value", "decided", ".1%"),
     ]
     return [
-        base.mark_line(strokeWidth=1.8).add_params(_levels(levels)),
+        base.mark_line(strokeWidth=1.8, interpolate="step-after").add_params(_levels(levels)),
         base.mark_point(size=50, opacity=0).encode(tooltip=tips),
     ]
 

@@ -14,7 +14,7 @@ from exitbench.report.study_cells import Cell, Context, finite, last_checkpoints
 from exitbench.report.study_figures import BY_DEPTH, BY_PAIR, PLAIN, Shown, shown
 from exitbench.report.text import visible
 
-__all__ = ["DIGITS", "Payload", "payload_of", "when"]
+__all__ = ["DIGITS", "Payload", "compact", "payload_of", "when"]
 
 DIGITS = 4
 """Significant digits of what travels."""
@@ -121,14 +121,15 @@ def when(cell: Cell) -> list[str]:
     """When in training this was, as far as known: ["step 1,000", "2.1 B tokens"]."""
     row = cell.first
     step = [] if row.step is None else [f"step {row.step:,}"]
-    return step if row.tokens_seen is None else [*step, f"{_si(row.tokens_seen)} tokens"]
+    return step if row.tokens_seen is None else [*step, f"{compact(row.tokens_seen)} tokens"]
 
 
-def _si(count: int) -> str:
+def compact(count: float) -> str:
+    """A large count in three digits, e.g. "2.1 B"."""
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if count >= size:
             return f"{count / size:.3g} {letter}"
-    return str(count)
+    return f"{count:.0f}"
 
 
 def _context_text(context: Context, all_contexts: list[Context]) -> str:

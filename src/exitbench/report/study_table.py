@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exitbench.report.study_cells import Cell, finite
-from exitbench.report.study_payload import when
+from exitbench.report.study_payload import compact, when
 
 __all__ = ["Entry", "TableRow", "failures", "headings", "table_rows"]
 
@@ -65,8 +65,9 @@ def failures(cells: Sequence[Cell]) -> list[tuple[str, str, str, str]]:
 
 def _table_row(cell: Cell) -> TableRow:
     row, ees = cell.first, cell.plain.get("ees")
-    size = row.active_params_b if row.active_params_b is not None else row.total_params_b
-    facts = (row.kind, row.stage, None if size is None else f"{size:.3g} B active")
+    sizes = ((row.active_params_b, "active"), (row.total_params_b, "in all"))
+    size = next((f"{compact(billions * 1e9)} {what}" for billions, what in sizes if billions is not None), None)
+    facts = (row.kind, row.stage, size)
     return TableRow(
         model=row.model,
         facts=", ".join(fact for fact in facts if fact is not None),

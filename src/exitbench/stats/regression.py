@@ -1,9 +1,9 @@
 """How a figure goes with one number of each model, others held fixed: least squares, t-tests, and their power.
 
 Strata get intercepts of their own. Models of one cluster (a family that shares its data) may err alike: then errors are
-clustered (Liang and Zeger, Biometrika 73, 1986), with the small-sample correction and G - 1 degrees of freedom for G
-clusters. That is still too sure of itself with few clusters, and with one cluster on a side it sees no error at all;
-below 3 clusters, or 2 a side, there is no p-value.
+clustered (Liang and Zeger, Biometrika 73, 1986), with the small-sample correction and G - 2 degrees of freedom for G
+clusters, since level and slope may both be between clusters (Donald and Lang, Review of Economics and Statistics 89,
+2007). With one cluster on a side it sees no error at all; below 3 clusters, or 2 a side, there is no p-value.
 
 Letters: N models, K covariates.
 """
@@ -68,17 +68,18 @@ def regress(
         fit = OLS(y, design).fit()
     else:
         fit = OLS(y, design).fit(cov_type="cluster", cov_kwds={"groups": clusters}, use_t=True)
-        df = len(np.unique(clusters)) - 1
+        df = len(np.unique(clusters)) - 2
     se = float(fit.bse[0])
     if not se > _NO_SPREAD * float(np.max(np.abs(y)) / np.ptp(x)):
         return without("the models do not differ beyond it, so there is no error to set it against")
-    low, high = (float(end) for end in fit.conf_int()[0])
+    value = float(fit.params[0])
+    reach = float(t.ppf(0.975, df)) * se
     return Evidence(
         test="t" if clusters is None else "clustered",
-        value=float(fit.params[0]),
-        low=low,
-        high=high,
-        p=float(fit.pvalues[0]),
+        value=value,
+        low=value - reach,
+        high=value + reach,
+        p=float(2 * t.sf(abs(value) / se, df)),
         df=df,
         se=se,
         rests_on=rests_on,

@@ -27,6 +27,7 @@ from exitbench.models.pretrained import check_attention
 from exitbench.progress import SILENT, Progressor
 from exitbench.study.cells import Cell, StudiedModel, plan
 from exitbench.study.factors import Observed
+from exitbench.study.finding import Finding
 from exitbench.study.folder import Failure, StudyFolder
 from exitbench.study.measure import failed_rows, measure, observed_of
 from exitbench.study.rows import Row
@@ -54,6 +55,8 @@ class StudyRun:
     """Seconds inside the cells of this run, loading included."""
     overhead_s: float
     """Seconds of this run outside its cells."""
+    finding: Finding | None = None
+    """What came of the claim, if the spec has one and it was judged."""
 
     @property
     def overhead_share(self) -> float | None:
@@ -62,7 +65,10 @@ class StudyRun:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return asdict(self) | {"folder": str(self.folder), "overhead_share": self.overhead_share}
+        finding = None if self.finding is None else self.finding.to_json()
+        failed = [asdict(failure) for failure in self.failed]
+        own = {"folder": str(self.folder), "failed": failed, "finding": finding}
+        return vars(self) | own | {"overhead_share": self.overhead_share}
 
 
 @dataclass
@@ -132,7 +138,9 @@ def run_study(
             cells_s=ledger.cells_s,
             overhead_s=ledger.overhead_s,
         )
-        folder.write_summary(result.to_json() | {"folder": "."})
+        summary = result.to_json() | {"folder": "."}
+        del summary["finding"]  # it has a file of its own
+        folder.write_summary(summary)
     return result
 
 
