@@ -34,5 +34,6 @@ def test_kill_anywhere_and_resume(tmp_path):
         expected, folders = rows_in(work / alone), list(work.glob(disturbed))
         assert folders
         for folder in folders:
-            assert sorted(path.name for path in folder.iterdir()) == ["cells", "index.html", "run.json", "spec.yaml"], folder.name
+            left = sorted(path.name for path in folder.iterdir())
+            assert left == ["cells", "index.html", "run.json", "spec.yaml"], folder.name
             assert rows_in(folder) == expected, folder.name
