@@ -30,9 +30,10 @@ def test_kill_anywhere_and_resume(tmp_path):
     assert at_random == 10
     assert after_files == 5  # spec, manifest; samples, part; part, part; tokens, rows; summary, page
     assert len({row["cell"] for row in rows_in(work / "alone") if row["figure"] == "ees"}) == 4
+    files = ["cells", "index.html", "run.json", "spec.yaml"]
     for alone, disturbed in (("alone", "random-*"), ("small", "small-*")):
         expected, folders = rows_in(work / alone), list(work.glob(disturbed))
         assert folders
         for folder in folders:
-            assert sorted(path.name for path in folder.iterdir()) == ["cells", "index.html", "run.json", "spec.yaml"], folder.name
+            assert sorted(path.name for path in folder.iterdir()) == files, folder.name
             assert rows_in(folder) == expected, folder.name
