@@ -111,9 +111,10 @@ class Nulls:
         """The null of a model on some sequences, as `untrained_null` gives it; measured if it is new."""
         counted = list(stretches)
         key = _key(loaded, counted, seed)
-        if key not in self._known:
-            self._known[key] = untrained_null(loaded, counted, seed=seed, memory=memory, progress=progress)
-        return self._known[key]
+        known = self._known.get(key)
+        if known is None or known.ees is None:  # a failure may have been one of the moment
+            known = self._known[key] = untrained_null(loaded, counted, seed=seed, memory=memory, progress=progress)
+        return known
 
 
 def _key(loaded: ProvedModel, stretches: Sequence[Stretch], seed: int) -> str:
