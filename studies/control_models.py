@@ -12,7 +12,6 @@ Each is left as an ordinary checkpoint; `controls.yaml` is the study of them.
 import argparse
 import copy
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from exitbench.api import load
 from exitbench.errors import ExitbenchError
 from exitbench.models.strict import quiet_transformers
+from whole_folders import whole_folder
 
 TAIL = 10
 
@@ -81,12 +81,9 @@ def main() -> None:
     for name, make in CONTROLS.items():
         folder = arguments.out / name
         if not folder.is_dir():
-            unfinished = folder.with_name(f".{name}.unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            with quiet_transformers():
+            with whole_folder(folder) as unfinished, quiet_transformers():
                 make(loaded.model).save_pretrained(unfinished)
                 loaded.tokenizer.save_pretrained(unfinished)
-            unfinished.replace(folder)
         made[name] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"]
         sys.stdout.write(f"{folder}: {made[name]} blocks\n")
     sys.stdout.write(json.dumps({"study": "control models", "of": loaded.source.name, "blocks": made}) + "\n")

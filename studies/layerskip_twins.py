@@ -13,7 +13,6 @@ import argparse
 import json
 import math
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -40,6 +39,7 @@ from exitbench.errors import ExitbenchError
 from exitbench.files import write_json
 from exitbench.models.toy import byte_tokenizer
 from twin_corpus import Document, held_out, mixed, real
+from whole_folders import whole_folder
 
 RECORD = "training.json"
 
@@ -200,12 +200,10 @@ def make_twin(
         "command": shlex.join(sys.argv),
         "environment": environment_report(),
     }
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished)
-    tokenizer.save_pretrained(unfinished)
-    write_json(unfinished / RECORD, record)
-    unfinished.replace(folder)
+    with whole_folder(folder) as unfinished:
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        write_json(unfinished / RECORD, record)
     read: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))  # keys as they are in the file
     return read
 

@@ -1,7 +1,7 @@
-"""Train a zoo: families of small models that differ in one thing at a time, on the same text, three seeds each.
+"""Train a zoo: families of small models that differ in one thing at a time, on the same text, some seeds each.
 
 Every member is left as ordinary checkpoints `FAMILY-SEED/step-N` with a record; what is there already is not trained
-again, and a training that was killed goes on from its newest checkpoint. `zoo-*.yaml` are the studies of them.
+again, and a training that was killed goes on from its newest checkpoint. `zoo/*.yaml` are the studies of them.
 
     python studies/zoo_train.py --preset cpu --out out/zoo
     python studies/zoo_train.py --preset gpu --out out/zoo-gpu --device cuda --text hub:roneneldan/TinyStories

@@ -10,7 +10,6 @@ Non-goals: several devices, mixed precision other than autocast.
 import json
 import math
 import random
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -26,6 +25,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from early_exit_training import active_depths, dropout_rates, exit_weights, losses_by_depth
 from exitbench.files import write_json
 from twin_corpus import generated
+from whole_folders import whole_folder
 from zoo_families import FAMILIES, Family, Preset
 from zoo_text import Text
 
@@ -218,21 +218,17 @@ def _folder(member: Member, step: int) -> Path:
 
 def _leave(member: Member, model: PreTrainedModel, optimiser: torch.optim.Optimizer, step: int) -> None:
     """Leave a checkpoint, complete or not at all; the optimisers of older ones are not needed any more."""
-    folder = _folder(member, step)
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished)
-    member.text.tokenizer.save_pretrained(unfinished)
-    write_json(unfinished / CHECKPOINT, _facts(member, step))
     names = {parameter: name for name, parameter in model.named_parameters()}
     state = {
         f"{part}/{names[parameter]}": value.contiguous().clone()
         for parameter, parts in optimiser.state.items()
         for part, value in parts.items()
     }
-    save_file(state, unfinished / _OPTIMISER)
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.replace(folder)
+    with whole_folder(_folder(member, step)) as unfinished:
+        model.save_pretrained(unfinished)
+        member.text.tokenizer.save_pretrained(unfinished)
+        write_json(unfinished / CHECKPOINT, _facts(member, step))
+        save_file(state, unfinished / _OPTIMISER)
     for older in _optimisers(member, below=step):
         older.unlink()
 

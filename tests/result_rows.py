@@ -2,7 +2,7 @@
 
 from exitbench.study.finding_spec import parse_finding
 from exitbench.study.findings import Case, judge
-from exitbench.study.rows import Row
+from study_rows import row
 
 __all__ = ["case", "judged", "model_row", "rows_of"]
 
@@ -15,21 +15,14 @@ def model_row(label="m", value=0.2, figure="ees", **changes):
         "model": label,
         "source": f"hub/{label}",
         "workload": "text",
-        "on": "text",
-        "readout": "logit",
-        "seed": 0,
-        "status": "ok" if value is not None else "missing",
-        "figure": figure,
-        "value": value,
         "low": None if value is None else value - 0.01,
         "high": None if value is None else value + 0.01,
         "n_tokens": 1_000,
         "n_prompts": 20,
         "reason": None if value is not None else "there is none",
         "command": "exitbench study made-up.yaml",
-        "created": "2026-01-01T00:00:00Z",
     }
-    return Row(**(given | changes))
+    return row(figure, value, **(given | changes))
 
 
 def rows_of(figures, **shared):

@@ -1,13 +1,10 @@
 """The command line as its users meet it: files, exit codes, and what goes to which stream."""
 
 import errno
-import io
 import json
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -19,8 +16,9 @@ import typer
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
+from command_line import Outcome, exitbench
 from exitbench import __version__, api
-from exitbench.cli import app, main
+from exitbench.cli import app
 from exitbench.cli.printing import fail_if_samples_failed
 from exitbench.models.toy import byte_tokenizer, save_toy
 from exitbench.replay.profiles import load_profile
@@ -75,27 +73,6 @@ OPTIONS = {
     "lm-eval": set(),
     "list": {"--json"},
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-def exitbench(*arguments):
-    """Run the command line in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    argv = ["exitbench", *map(str, arguments)]
-    with (
-        patch.object(sys, "argv", argv),
-        redirect_stdout(out),
-        redirect_stderr(err),
-        pytest.raises(SystemExit) as stop,
-    ):
-        main()
-    return Outcome(code=stop.value.code or 0, out=out.getvalue(), err=err.getvalue())
 
 
 def contents(folder):

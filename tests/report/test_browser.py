@@ -10,6 +10,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from exitbench.report import write_report
+from screens import assert_fits_a_phone
 
 pytestmark = pytest.mark.browser
 
@@ -161,11 +162,4 @@ def test_charts_follow_a_change_of_scheme(show, result, errors):
 def test_narrow_screen_does_not_scroll_sideways(show, result):
     """A table or chart wider than a phone."""
     page = show(result)
-    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    try:
-        WebDriverWait(page, 10).until(
-            lambda driver: driver.execute_script("return document.documentElement.scrollWidth") <= 390
-        )
-    finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert_fits_a_phone(page)

@@ -10,6 +10,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from exitbench.report.study import write_study_page
 from findings import finding
+from screens import assert_fits_a_phone
 from study_rows import cell_rows, failed, study_rows
 
 pytestmark = pytest.mark.browser
@@ -198,12 +199,5 @@ def test_dark_scheme_and_narrow_screen(show, open_page, rows, errors):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
     changed(page, lambda: cells_of(page, "study-pairs"), before)
     assert page.find_element(By.ID, "checkpoint-shown").text == "step 10, 20 M tokens"
-    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    try:
-        WebDriverWait(page, 10).until(
-            lambda driver: driver.execute_script("return document.documentElement.scrollWidth") <= 390
-        )
-    finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert_fits_a_phone(page)
     assert errors() == []

@@ -1,32 +1,13 @@
 """The command `study`: exit codes, what goes to which stream, and a dry run that writes nothing."""
 
-import io
 import json
-import sys
-from contextlib import redirect_stderr, redirect_stdout
-from types import SimpleNamespace
-from unittest.mock import patch
 
 import pytest
 import torch
 
-from exitbench.cli import main
+from command_line import exitbench
 from exitbench.study import run as run_module
 from toy_study import make_place, rows_in, spec_of, write_spec
-
-
-def exitbench(*arguments):
-    """Run the command line in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    argv = ["exitbench", *map(str, arguments)]
-    with (
-        patch.object(sys, "argv", argv),
-        redirect_stdout(out),
-        redirect_stderr(err),
-        pytest.raises(SystemExit) as stop,
-    ):
-        main()
-    return SimpleNamespace(code=stop.value.code or 0, out=out.getvalue(), err=err.getvalue())
 
 
 @pytest.fixture(scope="module")

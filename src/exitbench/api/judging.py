@@ -5,13 +5,13 @@ from pathlib import Path
 
 from exitbench.files import write_json, write_text
 from exitbench.report.finding import markdown_findings
+from exitbench.report.study_folders import FINDING_FILE
 from exitbench.study.cases import read_cases
 from exitbench.study.finding import Finding
 from exitbench.study.findings import judge_together
 
 __all__ = ["findings", "write_finding"]
 
-JSON_FILE = "finding.json"
 MARKDOWN_FILE = "finding.md"
 
 
@@ -28,6 +28,6 @@ def findings(studies: Sequence[Path | str], *, command: str = "") -> list[Findin
 def write_finding(study: Path | str, *, command: str = "") -> Finding:
     """Judge the finding of one study on its own, and write it into its folder as JSON and as Markdown."""
     (finding,) = findings([study], command=command)
-    write_json(Path(study) / JSON_FILE, finding.to_json())
+    write_json(Path(study) / FINDING_FILE, finding.to_json())
     write_text(Path(study) / MARKDOWN_FILE, markdown_findings([finding]))
     return finding

@@ -15,13 +15,14 @@ from rich.text import Text
 
 from exitbench.report.text import escape_markdown, plain
 from exitbench.stats.evidence import Evidence
-from exitbench.study.finding import Comparison, Finding, JudgedModel
+from exitbench.study.finding import Adjusted, Comparison, Finding, JudgedModel, Sensitivity
 
 __all__ = ["FINDINGS_WIDTH", "findings_table", "markdown_findings"]
 
 FINDINGS_WIDTH = 150
 """Characters that the table takes, claims wrapped."""
 _HEADINGS = ("claim", "models", "effect [95 % interval]", "adjusted p", "by", "verdict")
+_ELSEWHERE = ("models", "effect [95 % interval]", "p, not adjusted", "against the primary")
 _TESTS = {"permutation": "permutation", "t": "t-test", "clustered": "t-test, clustered"}
 _TURNS = {"none": "same side", "sign": "other sign", "interval": "other side of 0", None: "n/a"}
 
@@ -166,8 +167,14 @@ def _test(test: Evidence) -> tuple[str, ...]:
     return _TESTS[test.test] + sampled, _interval(test.value, test.low, test.high), p, floor, df, test.rests_on
 
 
+def _elsewhere(other: Sensitivity | Adjusted) -> tuple[str, str, str, str]:
+    """Cells under `_ELSEWHERE`."""
+    effect = f"n/a ({other.reason})" if other.value is None else _interval(other.value, other.low, other.high)
+    return str(other.n_models), effect, _p(other.p), _TURNS[other.turn]
+
+
 def _sensitivity(finding: Finding) -> str:
-    headings = ("comparison", "figure", "models", "effect [95 % interval]", "p, not adjusted", "against the primary")
+    headings = ("comparison", "figure", *_ELSEWHERE)
     rows = ((c, other) for c in finding.comparisons for other in c.sensitivity)
     return _table(
         headings,
@@ -175,10 +182,7 @@ def _sensitivity(finding: Finding) -> str:
             (
                 c.name,
                 other.figure,
-                str(other.n_models),
-                f"n/a ({other.reason})" if other.value is None else _interval(other.value, other.low, other.high),
-                _p(other.p),
-                _TURNS[other.turn],
+                *_elsewhere(other),
             )
             for c, other in rows
         ),
@@ -186,14 +190,7 @@ def _sensitivity(finding: Finding) -> str:
 
 
 def _adjusted(finding: Finding) -> str:
-    headings = (
-        "comparison",
-        "held fixed",
-        "models",
-        "effect [95 % interval]",
-        "p, not adjusted",
-        "against the primary",
-    )
+    headings = ("comparison", "held fixed", *_ELSEWHERE)
     rows = ((c.name, c.adjusted) for c in finding.comparisons if c.adjusted is not None)
     return _table(
         headings,
@@ -201,10 +198,7 @@ def _adjusted(finding: Finding) -> str:
             (
                 name,
                 ", ".join(held.covariates) or "none that differs",
-                str(held.n_models),
-                f"n/a ({held.reason})" if held.value is None else _interval(held.value, held.low, held.high),
-                _p(held.p),
-                _TURNS[held.turn],
+                *_elsewhere(held),
             )
             for name, held in rows
         ),

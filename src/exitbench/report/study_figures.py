@@ -76,10 +76,10 @@ PLAIN = (
 )
 
 
-def shown(known: Iterable[Shown], present: set[str], *, others: bool = True) -> list[Shown]:
+def shown(known: Iterable[Shown], present: set[str]) -> list[Shown]:
     """Those of the known figures that are present, then the others that are, by their bare names."""
     listed = list(known)
-    unknown = sorted(present - {figure.name for figure in listed}) if others else []
+    unknown = sorted(present - {figure.name for figure in listed})
     return [figure for figure in listed if figure.name in present] + [
         Shown(name=name, title=name.replace("_", " ")) for name in unknown
     ]

@@ -10,10 +10,9 @@ Letters: N models, A arrangements.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from exitbench.stats.arrange import permutation_p
-from exitbench.stats.evidence import Evidence
+from exitbench.stats.evidence import Evidence, by_t
 from exitbench.stats.regression import regress
 
 __all__ = ["comparable", "permuted_difference", "student_difference"]
@@ -23,8 +22,8 @@ Ints = NDArray[np.int64]
 
 
 def comparable(x: Floats, strata: Ints) -> NDArray[np.bool_]:
-    """(N,) which models have one of the other group in their stratum; `x` (N,) is 1 or 0."""
-    mixed = [stratum for stratum in np.unique(strata) if len(np.unique(x[strata == stratum])) == 2]
+    """(N,) which models have one in their stratum that differs from them in `x` (N,): a group, a place on an axis."""
+    mixed = [stratum for stratum in np.unique(strata) if len(np.unique(x[strata == stratum])) > 1]
     return np.isin(strata, mixed)
 
 
@@ -57,10 +56,8 @@ def permuted_difference(y: Floats, x: Floats, strata: Ints, *, seed: int = 0) ->
         value=float(effect(x[None])[0]),
         low=student.low,
         high=student.high,
-        p=permuted.p,
-        floor=permuted.floor,
-        exact=permuted.exact,
         rests_on=rests_on,
+        **vars(permuted),
     )
 
 
@@ -82,14 +79,4 @@ def student_difference(y: Floats, x: Floats, strata: Ints) -> Evidence:
     df = float(
         errors.sum() ** 2 / sum(error**2 / (len(group) - 1) for error, group in zip(errors, groups, strict=True))
     )
-    reach = float(t.ppf(0.975, df)) * se
-    return Evidence(
-        test="t",
-        value=value,
-        low=value - reach,
-        high=value + reach,
-        p=float(2 * t.sf(abs(value) / se, df)),
-        df=df,
-        se=se,
-        rests_on=rests_on,
-    )
+    return by_t("t", value, se, df, rests_on)

@@ -3,8 +3,9 @@
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from scipy.stats import t
 
-__all__ = ["Evidence", "TestName"]
+__all__ = ["Evidence", "TestName", "by_t"]
 
 TestName = Literal["permutation", "t", "clustered"]
 
@@ -40,3 +41,18 @@ class Evidence(BaseModel):
         if (self.p is None) != (self.reason is not None):
             raise ValueError(f"a test has a p-value or a reason why not, got {self.p} and {self.reason!r}")
         return self
+
+
+def by_t(test: TestName, value: float, se: float, df: float, rests_on: str) -> Evidence:
+    """What a t-test says of an effect with a standard error `se` above 0, at `df` degrees of freedom."""
+    reach = float(t.ppf(0.975, df)) * se
+    return Evidence(
+        test=test,
+        value=value,
+        low=value - reach,
+        high=value + reach,
+        p=float(2 * t.sf(abs(value) / se, df)),
+        df=df,
+        se=se,
+        rests_on=rests_on,
+    )

@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from scipy.stats import chi2, norm, t
 from statsmodels.regression.linear_model import OLS
 
-from exitbench.stats.evidence import Evidence
+from exitbench.stats.evidence import Evidence, TestName, by_t
 
 __all__ = ["LEAST_CLUSTERS", "POWER", "detectable", "hedges", "regress"]
 
@@ -47,12 +47,13 @@ def regress(
         clusters: (N,) models that may err alike; independent models if left out.
         least_df: residual degrees of freedom below which there is no p-value.
     """
+    test: TestName = "t" if clusters is None else "clustered"
     rests_on = "normal errors of one variance, independent between models"
     if clusters is not None:
         rests_on = f"independence between {len(np.unique(clusters))} clusters, of which there should be many"
 
     def without(reason: str) -> Evidence:
-        return Evidence(test="t" if clusters is None else "clustered", rests_on=rests_on, reason=reason)
+        return Evidence(test=test, rests_on=rests_on, reason=reason)
 
     if len(y) == 0:
         return without("no models")
@@ -73,17 +74,7 @@ def regress(
     if not se > _NO_SPREAD * float(np.max(np.abs(y)) / np.ptp(x)):
         return without("the models do not differ beyond it, so there is no error to set it against")
     value = float(fit.params[0])
-    reach = float(t.ppf(0.975, df)) * se
-    return Evidence(
-        test="t" if clusters is None else "clustered",
-        value=value,
-        low=value - reach,
-        high=value + reach,
-        p=float(2 * t.sf(abs(value) / se, df)),
-        df=df,
-        se=se,
-        rests_on=rests_on,
-    )
+    return by_t(test, value, se, df, rests_on)
 
 
 def detectable(se: float, df: float, alpha: float) -> float:

@@ -77,10 +77,8 @@ def permuted_trend(y: Floats, x: Floats, strata: Ints, *, seed: int = 0) -> Evid
         value=trend.slope,
         low=trend.low,
         high=trend.high,
-        p=permuted.p,
-        floor=permuted.floor,
-        exact=permuted.exact,
         rests_on=rests_on,
+        **vars(permuted),
     )
 
 

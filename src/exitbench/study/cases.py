@@ -9,12 +9,10 @@ from pathlib import Path
 from exitbench.errors import StudyError
 from exitbench.plain import plain
 from exitbench.study.findings import Case
-from exitbench.study.results import read_studies
+from exitbench.study.results import SPEC_FILE, read_studies
 from exitbench.study.spec import read_spec
 
 __all__ = ["read_cases"]
-
-SPEC = "spec.yaml"
 
 
 def read_cases(folders: Sequence[Path | str]) -> list[Case]:
@@ -32,9 +30,9 @@ def read_cases(folders: Sequence[Path | str]) -> list[Case]:
     specs = []
     for path in paths:
         shown = plain(str(path))
-        if not (path / SPEC).is_file():
-            raise StudyError(f"{shown} is no study: it has no {SPEC}; give the --out folder of 'exitbench study'")
-        spec = read_spec(path / SPEC)
+        if not (path / SPEC_FILE).is_file():
+            raise StudyError(f"{shown} is no study: it has no {SPEC_FILE}; give the --out folder of 'exitbench study'")
+        spec = read_spec(path / SPEC_FILE)
         if spec.finding is None:
             raise StudyError(f"{shown} asks for no finding; add a section 'finding' to its spec and run it again")
         if spec.name in names:

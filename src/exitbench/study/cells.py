@@ -13,7 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +228,7 @@ def _hashed(model: StudiedModel) -> StudiedModel:
         return model
     weights = hash_file(path) if path.is_file() else hash_weights(path)
     config = None if path.is_file() else hash_config(path)
-    return StudiedModel(**(vars(model) | {"weights_sha256": weights, "config_sha256": config}))
+    return replace(model, weights_sha256=weights, config_sha256=config)
 
 
 def _workload(entry: WorkloadEntry, spec: StudySpec, base: Path) -> StudiedWorkload:

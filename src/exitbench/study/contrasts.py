@@ -124,7 +124,7 @@ def _difference(spec: GroupSpec, other: str, among: Sequence[Unit]) -> Contrast:
     members = []
     for unit in among:
         group = unit.text(spec.factor)
-        stratum = unit.stratum(spec.within) if spec.pair is None else unit.pair(spec)
+        stratum = unit.compared_within(spec)
         if group in (spec.reference, other) and stratum is not None:
             members.append(Member(unit=unit, x=float(group == spec.reference), stratum=stratum))
     return Contrast(
@@ -141,7 +141,7 @@ def _difference(spec: GroupSpec, other: str, among: Sequence[Unit]) -> Contrast:
 def _slope(spec: TrendSpec, among: Sequence[Unit]) -> Contrast:
     members = []
     for unit in among:
-        x, stratum = unit.covariate(spec.factor), unit.stratum(spec.within)
+        x, stratum = unit.covariate(spec.factor), unit.compared_within(spec)
         if x is not None and stratum is not None:
             members.append(Member(unit=unit, x=x, stratum=stratum))
     in_tens = spec.factor in SIZES
@@ -178,14 +178,8 @@ def _with_values(contrast: Contrast, measure: Measure) -> tuple[tuple[Member, ..
     rows = [(member, member.unit.one_of(measure)) for member in contrast.members]
     found = [(member, row.value) for member, row in rows if row is not None and row.value is not None]
     x, strata = _arrays([member for member, _ in found])
-    keep = comparable(x, strata) if contrast.shape == "difference" else _has_company(x, strata)
-    kept = [pair for pair, stays in zip(found, keep, strict=True) if stays]
+    kept = [pair for pair, stays in zip(found, comparable(x, strata), strict=True) if stays]
     return tuple(member for member, _ in kept), np.array([value for _, value in kept], dtype=np.float64)
-
-
-def _has_company(x: Floats, strata: Ints) -> NDArray[np.bool_]:
-    """(N,) which models have one in their stratum that lies elsewhere on the axis."""
-    return np.array([np.any(x[strata == s] != place) for place, s in zip(x, strata, strict=True)], dtype=np.bool_)
 
 
 def _arrays(members: Sequence[Member]) -> tuple[Floats, Ints]:

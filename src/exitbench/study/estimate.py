@@ -26,6 +26,7 @@ from exitbench.sizes import parse_size
 from exitbench.study.cells import Cell, StudiedModel, StudiedWorkload
 from exitbench.study.folder import Failure, StudyFolder
 from exitbench.study.spec import StudySpec
+from exitbench.study.untrained import NUM_TWINS
 
 __all__ = ["CELL_S", "CPU_FLOPS", "GPU_FLOPS", "Forecast", "Size", "forecast", "size_of"]
 
@@ -36,7 +37,6 @@ GPU_FLOPS = 3e13
 CELL_S = 2.0
 """Assumed of each cell beside that: loading, proving, scoring."""
 _CHARACTERS_A_TOKEN = 4
-_TWINS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,7 @@ def _work(prompts: StudiedWorkload, size: Size, spec: StudySpec) -> float:
     readouts = 2.0 * size.num_blocks * size.hidden_size * size.vocab_size * counted
     passes = 2.0 * size.active * passed
     times = 1 + (prompts.on == "answers") + ("representation" in spec.measure)
-    return passes * times + readouts + ("untrained" in spec.measure) * _TWINS * (passes + readouts)
+    return passes * times + readouts + ("untrained" in spec.measure) * NUM_TWINS * (passes + readouts)
 
 
 def _tokens(prompts: StudiedWorkload) -> tuple[int, int]:

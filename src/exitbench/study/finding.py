@@ -60,10 +60,9 @@ class JudgedModel(_Record):
     """Whether it was left out for a requirement that it does not meet, which leaves the finding undecided."""
 
 
-class Sensitivity(_Record):
-    """The same comparison under another figure."""
+class _Elsewhere(_Record):
+    """A comparison in another way than the one that is judged."""
 
-    figure: str
     value: float | None
     low: float | None
     high: float | None
@@ -75,18 +74,17 @@ class Sensitivity(_Record):
     """Why there is no effect."""
 
 
-class Adjusted(_Record):
+class Sensitivity(_Elsewhere):
+    """The same comparison under another figure."""
+
+    figure: str
+
+
+class Adjusted(_Elsewhere):
     """The effect with covariates held fixed, by regression."""
 
     covariates: list[str]
     """Those that went in; one that is the same for all models does not."""
-    value: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    turn: Turn | None
-    n_models: int
-    reason: str | None
 
 
 class Power(_Record):

@@ -11,7 +11,7 @@ Non-goals: judging (`findings`), and the rest of a study's specification.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import pydantic
@@ -48,12 +48,17 @@ FACTORS = (
 """Columns of a row that say something of the model."""
 
 
+def _hint(name: str, known: Iterable[str], before: str = "") -> str:
+    """The nearest known name, or all of them, after words."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"expected {before}{', '.join(names)}"
+
+
 def _known_factor(name: str) -> str:
     if name.removeprefix(TAG) and (name.startswith(TAG) or name in FACTORS):
         return name
-    near = difflib.get_close_matches(name, FACTORS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"expected {TAG}NAME or one of {', '.join(FACTORS)}"
-    raise ValueError(f"{name!r} is no factor; {hint}")
+    raise ValueError(f"{name!r} is no factor; {_hint(name, FACTORS, f'{TAG}NAME or one of ')}")
 
 
 def _measure(given: Any) -> Any:
@@ -239,9 +244,7 @@ def parse_finding(section: Any) -> FindingSpec:
     known = spec.model_fields
     for name in section:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(known)}"
-            raise ExitbenchError(f"finding: unknown key {name!r}; {hint}")
+            raise ExitbenchError(f"finding: unknown key {name!r}; {_hint(str(name), known)}")
     try:
         return _ADAPTER.validate_python(dict(section))
     except pydantic.ValidationError as error:

@@ -23,6 +23,7 @@ from exitbench.errors import StudyError
 from exitbench.files import replacing, write_json
 from exitbench.study.cells import Cell
 from exitbench.study.factors import Observed, words_of
+from exitbench.study.results import CELLS, SPEC_FILE
 from exitbench.study.rows import SCHEMA, Row, write_rows
 from exitbench.study.spec import StudySpec, read_spec, why_another_study
 
@@ -63,11 +64,11 @@ class StudyFolder:
 
     @property
     def _spec_file(self) -> Path:
-        return self.path / "spec.yaml"
+        return self.path / SPEC_FILE
 
     def rows_of(self, cell: str) -> Path:
         """The file of a cell's rows."""
-        return self.path / "cells" / f"{cell}.parquet"
+        return self.path / CELLS / f"{cell}.parquet"
 
     def trace_of(self, cell: Cell) -> Path:
         """Where a cell's trace is written."""
@@ -75,16 +76,17 @@ class StudyFolder:
 
     def begin(self, spec_text: bytes, cells: Sequence[Cell]) -> None:
         """Note the spec, and bring what is there in line with it: words of rows, stale cells, scratch of dead runs."""
-        for file in (*self.path.glob(".*.tmp"), *self.path.glob("cells/.*.tmp")):
+        for file in (*self.path.glob(".*.tmp"), *self.path.glob(f"{CELLS}/.*.tmp")):
             file.unlink()
         if not self._spec_file.is_file() or self._spec_file.read_bytes() != spec_text:
             with replacing(self._spec_file) as temporary:
                 temporary.write_bytes(spec_text)
         planned = {cell.id: cell for cell in cells}
-        for file in sorted((self.path / "cells").glob("*.parquet")):
+        for file in sorted((self.path / CELLS).glob("*.parquet")):
             if file.stem in planned:
-                self._refresh(file, planned[file.stem])
-                if self.failure(planned[file.stem]) is None:
+                table = _read(file)
+                self._refresh(file, table, planned[file.stem])
+                if not _has_failed(table):
                     self._tidy(file.stem)
             else:
                 (self.path / "stale").mkdir(exist_ok=True)
@@ -93,9 +95,8 @@ class StudyFolder:
             if scratch.name not in planned:
                 self._tidy(scratch.name)
 
-    def _refresh(self, file: Path, cell: Cell) -> None:
-        """Rewrite rows whose words are no longer those of the spec."""
-        table = _read(file)
+    def _refresh(self, file: Path, table: pa.Table, cell: Cell) -> None:
+        """Rewrite the rows of a file whose words are no longer those of the spec."""
         noted = (table.schema.metadata or {}).get(_OBSERVED.encode(), b"{}")
         words = words_of(cell, self._spec.name, Observed.model_validate_json(noted))
         there = table.slice(0, 1).to_pylist()[0]
@@ -111,9 +112,7 @@ class StudyFolder:
     def failure(self, cell: Cell) -> Failure | None:
         """Why a cell that was tried failed; None for one that was measured."""
         table = _read(self.rows_of(cell.id), ["status", "figure", "reason"])
-        first = table.slice(0, 1).to_pylist()[0]
-        failed = (first["status"], first["figure"]) == ("failed", "cell")
-        return Failure(cell=cell.id, name=cell.name, reason=first["reason"]) if failed else None
+        return Failure(cell=cell.id, name=cell.name, reason=table["reason"][0].as_py()) if _has_failed(table) else None
 
     def seconds(self, cell: Cell) -> float:
         """What a cell that was tried took."""
@@ -139,6 +138,11 @@ class StudyFolder:
         shutil.rmtree(work / cell, ignore_errors=True)
         if work.is_dir() and not any(work.iterdir()):
             work.rmdir()
+
+
+def _has_failed(table: pa.Table) -> bool:
+    """Whether rows are the one that says why there are no others."""
+    return (table["status"][0].as_py(), table["figure"][0].as_py()) == ("failed", "cell")
 
 
 def _read(file: Path, columns: list[str] | None = None) -> pa.Table:

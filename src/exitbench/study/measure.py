@@ -76,11 +76,11 @@ def measure(
         found += card_figures(score(trace, seed=spec.seed))
     if spec.policies:
         found += _replayed(trace, spec, base, progress)
+    again = {"representation", "untrained"}.intersection(spec.measure)
+    stretches = list(stretches_of(loaded, workload, cell.options, trace_folder)) if again else []
     if "representation" in spec.measure:
-        stretches = stretches_of(loaded, workload, cell.options, trace_folder)
         found += representation_figures(represent(loaded, stretches, seed=spec.seed, progress=progress))
     if "untrained" in spec.measure:
-        stretches = stretches_of(loaded, workload, cell.options, trace_folder)
         memory = cell.options.memory_bytes
         found += untrained_figures(nulls.of(loaded, stretches, seed=spec.seed, memory=memory, progress=progress))
     identity = _identity(cell, spec, observed, command) | _as_traced(trace)

@@ -20,10 +20,12 @@ from exitbench.errors import ReportError
 from exitbench.plain import plain
 from exitbench.study.rows import SCHEMA, Row, Status
 
-__all__ = ["CELLS", "IDENTITY", "MEASURED", "read_rows", "read_studies", "rows_of_file"]
+__all__ = ["CELLS", "IDENTITY", "MEASURED", "SPEC_FILE", "read_rows", "read_studies", "rows_of_file"]
 
 CELLS = "cells"
 """Folder of a study in which its cells lie, one Parquet file each."""
+SPEC_FILE = "spec.yaml"
+"""Beside them: what was studied."""
 IDENTITY = (
     *("model", "source", "revision", "weights_sha256", "config_sha256", "workload", "workload_sha256", "on", "readout"),
     *("dtype", "attention", "device", "chat_template", "max_new_tokens", "document_tokens", "limit", "seed"),

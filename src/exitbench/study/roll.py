@@ -98,14 +98,12 @@ def _falls_short(unit: Unit, spec: FindingSpec) -> str | None:
 def _judged_model(unit: Unit, spec: FindingSpec, left_out: str | None, *, falls_short: bool) -> JudgedModel:
     row = None if unit.failure is not None else unit.one_of(spec.primary)
     first = unit.rows[0]
-    paired = isinstance(spec, GroupSpec) and spec.pair is not None
-    stratum = unit.pair(spec) if isinstance(spec, GroupSpec) and paired else unit.stratum(spec.within)
     return JudgedModel(
         label=unit.label,
         revision=first.revision,
         step=first.step,
         place=unit.text(spec.factor),
-        stratum=stratum or None,
+        stratum=unit.compared_within(spec) or None,
         cluster=None if spec.cluster is None else unit.text(spec.cluster),
         value=None if row is None else row.value,
         low=None if row is None else row.low,

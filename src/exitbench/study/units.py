@@ -14,7 +14,7 @@ from itertools import pairwise
 from exitbench.errors import ReportError
 from exitbench.models.catalogue import catalogue
 from exitbench.plain import plain
-from exitbench.study.finding_spec import CATALOGUE, FACTORS, TAG, GroupSpec, Measure, Within
+from exitbench.study.finding_spec import CATALOGUE, FACTORS, TAG, GroupSpec, Measure, TrendSpec, Within
 from exitbench.study.results import IDENTITY
 from exitbench.study.rows import Row
 
@@ -116,6 +116,12 @@ class Unit:
         edges = [-math.inf, *within.edges, math.inf]
         low, high = next((a, b) for a, b in pairwise(edges) if a <= number < b)
         return f"{within.factor} {low:g} to {high:g}"
+
+    def compared_within(self, spec: GroupSpec | TrendSpec) -> str | None:
+        """Its pair or stratum, as a name; "" where all are compared, None where it is not known."""
+        if isinstance(spec, GroupSpec) and spec.pair is not None:
+            return self.pair(spec)
+        return self.stratum(spec.within)
 
     def pair(self, spec: GroupSpec) -> str | None:
         """The pair it is part of, as a name; None where that is not known."""

@@ -29,8 +29,10 @@ from exitbench.stats.reasoned import Reasoned, with_reasons
 from exitbench.trace.decided import remaining_costs
 from exitbench.trace.record import Recorder, SampleFailedError, Stretch
 
-__all__ = ["Nulls", "Untrained", "untrained_null"]
+__all__ = ["NUM_TWINS", "Nulls", "Untrained", "untrained_null"]
 
+NUM_TWINS = 5
+"""Unless another number is asked for."""
 MEMORY = 2**31
 """Bytes to hold at once beside weights and one pass."""
 
@@ -54,7 +56,7 @@ def untrained_null(
     loaded: ProvedModel,
     stretches: Iterable[Stretch],
     *,
-    num_twins: int = 5,
+    num_twins: int = NUM_TWINS,
     seed: int = 0,
     memory: int = MEMORY,
     progress: Progressor = SILENT,
