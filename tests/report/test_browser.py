@@ -34,7 +34,7 @@ def test_draws_every_chart_without_errors(show, result, errors):
     """A chart that stays empty, an expression the interpreter refuses, a script the policy blocks."""
     page = show(result)
     charts = page.find_elements(By.CSS_SELECTOR, ".chart")
-    assert len(charts) == 8
+    assert len(charts) == 9
     for chart in charts:
         assert chart.find_elements(By.CSS_SELECTOR, "svg .mark-line path, svg .mark-rect path")
         assert chart.size["width"] > 300
