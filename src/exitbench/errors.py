@@ -82,4 +82,4 @@ class StudyError(ExitbenchError):
 def first_problem(error: "pydantic.ValidationError", whole: str) -> str:
     """The first thing that is wrong with a record, as "where: what"; `whole` where it is no field of its own."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg'].removeprefix('Value error, ')}"

@@ -28,12 +28,12 @@ def test_kill_anywhere_and_resume(tmp_path):
     assert output.returncode == 0, output.stderr[-3000:]
     at_random, after_files = map(int, output.stdout.split())
     assert at_random == 10
-    assert after_files == 5  # spec, manifest; samples, part; part, part; tokens, rows; summary, page
+    assert after_files == 6  # spec, plan; manifest, samples; part, part; part, tokens; rows, summary; summary, page
     assert len({row["cell"] for row in rows_in(work / "alone") if row["figure"] == "ees"}) == 4
     for alone, disturbed in (("alone", "random-*"), ("small", "small-*")):
         expected, folders = rows_in(work / alone), list(work.glob(disturbed))
         assert folders
         for folder in folders:
             left = sorted(path.name for path in folder.iterdir())
-            assert left == ["cells", "index.html", "run.json", "spec.yaml"], folder.name
+            assert left == ["cells", "index.html", "plan.json", "run.json", "spec.yaml"], folder.name
             assert rows_in(folder) == expected, folder.name

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from exitbench.errors import ExitbenchError
 from exitbench.files import write_json, write_text
 from exitbench.report.finding import markdown_findings
 from exitbench.report.study_folders import FINDING_FILE
@@ -26,8 +27,18 @@ def findings(studies: Sequence[Path | str], *, command: str = "") -> list[Findin
 
 
 def write_finding(study: Path | str, *, command: str = "") -> Finding:
-    """Judge the finding of one study on its own, and write it into its folder as JSON and as Markdown."""
-    (finding,) = findings([study], command=command)
-    write_json(Path(study) / FINDING_FILE, finding.to_json())
-    write_text(Path(study) / MARKDOWN_FILE, markdown_findings([finding]))
+    """Judge the finding of one study on its own, and write it into its folder as JSON and as Markdown.
+
+    Raises:
+        ExitbenchError: it cannot be judged; then an older one is no longer there either.
+    """
+    record, page = Path(study) / FINDING_FILE, Path(study) / MARKDOWN_FILE
+    try:
+        (finding,) = findings([study], command=command)
+    except ExitbenchError:
+        record.unlink(missing_ok=True)
+        page.unlink(missing_ok=True)
+        raise
+    write_json(record, finding.to_json())
+    write_text(page, markdown_findings([finding]))
     return finding

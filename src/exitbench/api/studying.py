@@ -7,10 +7,8 @@ from exitbench.api.folders import OUT
 from exitbench.api.judging import write_finding
 from exitbench.progress import SILENT, Progressor
 from exitbench.report.study_folders import report_studies
-from exitbench.study.cells import plan
 from exitbench.study.estimate import Forecast, forecast
-from exitbench.study.folder import StudyFolder
-from exitbench.study.run import StudyRun, run_study
+from exitbench.study.run import StudyRun, prepare, run_study
 from exitbench.study.spec import StudySpec, read_spec
 
 __all__ = ["default_study_folder", "plan_study", "study"]
@@ -36,7 +34,8 @@ def study(
         progress: where to show messages and bars.
 
     Raises:
-        ExitbenchError: one of its kinds; a cell that cannot be measured raises nothing, see `StudyRun.failed`.
+        ExitbenchError: one of its kinds; a cell that cannot be measured raises nothing, see `StudyRun.failed`. If the
+            finding cannot be judged after all, the page is written first.
     """
     path = Path(spec)
     read = read_spec(path)
@@ -50,8 +49,10 @@ def study(
         command=command,
         progress=progress,
     )
-    finding = None if read.finding is None else write_finding(folder, command=command)
-    report_studies([folder], folder / PAGE)
+    try:
+        finding = None if read.finding is None else write_finding(folder, command=command)
+    finally:  # a finding that cannot be judged takes no page away from what was measured
+        report_studies([folder], folder / PAGE)
     return replace(done, finding=finding)
 
 
@@ -60,7 +61,8 @@ def plan_study(spec: Path | str, *, out: Path | str | None = None, progress: Pro
     path = Path(spec)
     read = read_spec(path)
     folder = Path(out) if out is not None else default_study_folder(read)
-    return forecast(plan(read, path.parent, progress=progress), StudyFolder(folder, read), read)
+    prepared, cells, _ = prepare(read, path.parent, folder, progress=progress)
+    return forecast(cells, prepared, read)
 
 
 def default_study_folder(spec: StudySpec) -> Path:

@@ -1,4 +1,4 @@
-"""From folders of studies to findings to be judged: each folder's own spec, its rows, and no disagreement between them.
+"""From folders of studies to findings to be judged: each folder's own spec, plan and rows, which do not disagree.
 
 Non-goals: judging (`findings`).
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 from exitbench.errors import StudyError
 from exitbench.plain import plain
 from exitbench.study.findings import Case
+from exitbench.study.planned import read_plan
 from exitbench.study.results import SPEC_FILE, read_studies
 from exitbench.study.spec import read_spec
 
@@ -22,7 +23,7 @@ def read_cases(folders: Sequence[Path | str]) -> list[Case]:
         folders: of studies, as `exitbench study` wrote them.
 
     Raises:
-        StudyError: no study, one that asks for no finding, or one that is given twice.
+        StudyError: no study, one that asks for no finding, one that is given twice, or a plan that cannot be read.
         ReportError: rows that cannot be read, or that contradict one another.
     """
     paths = [Path(folder) for folder in folders]
@@ -42,6 +43,6 @@ def read_cases(folders: Sequence[Path | str]) -> list[Case]:
         names[spec.name] = path
         specs.append((spec, spec.finding))
     return [
-        Case(rows=rows, spec=finding, study=spec.name, title=spec.title or spec.name)
-        for (spec, finding), rows in zip(specs, read_studies(paths), strict=True)
+        Case(rows=rows, spec=finding, study=spec.name, title=spec.title or spec.name, plan=read_plan(path))
+        for path, (spec, finding), rows in zip(paths, specs, read_studies(paths), strict=True)
     ]

@@ -1,23 +1,34 @@
 """What was measured as figures for rows: one number each, or the reason why there is none.
 
-Names are those of the records; of policies, see `POLICY_FIGURES`. Non-goals: computing, and figures by category.
+Names are those of the records; of policies, see `POLICY_FIGURES`. `figures_made` tells them before anything is
+measured. Non-goals: computing, and figures by category.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from exitbench.config import Mode
+from exitbench.policies import POLICIES
+from exitbench.replay.assemble import SCHEDULES, TARGETS, at_schedules
+from exitbench.replay.points import OperatingPoint
 from exitbench.replay.result import Replay
+from exitbench.replay.targets import Target
 from exitbench.representation.record import Pairs, Representation
+from exitbench.score.adaptability import ALPHAS, SIMILARITIES
+from exitbench.score.from_decisions import BATCH_SIZES
 from exitbench.score.scorecard import ScoreCard
 from exitbench.stats.figure import Curve, Figure
 from exitbench.stats.reasoned import Reasoned
+from exitbench.study.spec import PolicyEntry
 from exitbench.study.untrained import Untrained
 
 __all__ = [
     "POLICY_FIGURES",
     "Found",
+    "Several",
     "card_figures",
+    "figures_made",
     "no_policy_figures",
     "replay_figures",
     "representation_figures",
@@ -36,6 +47,13 @@ _UNITS = {
 }
 """Of figures that are no shares."""
 _SHARE = "share"
+_PAIRS = (Pairs, Pairs | None)
+_ON: dict[str, tuple[Mode, ...]] = {
+    **dict.fromkeys(("ees_correct", "ees_per_character", "bits_per_character"), ("text",)),
+    **dict.fromkeys(("generated_mismatch", "loop_share", "ees_without_loops"), ("answers",)),
+    "max_skip": (),
+}
+"""Figures of a card that have no value in every mode."""
 
 POLICY_FIGURES = {
     "policy_savings": "saved_blocks",
@@ -72,6 +90,53 @@ class Found:
         return "missing" if self.value is None else "ok"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Several:
+    """Which rows one cell has of a figure; an empty column tells none apart."""
+
+    variant: tuple[str, ...] | None = ()
+    """None where they are not known before."""
+    target: tuple[str, ...] = ()
+    at: tuple[float, ...] = ()
+    by_depth: bool = False
+    on: tuple[Mode, ...] = ("answers", "text")
+    """Where it may have a value."""
+
+
+def figures_made(policies: Sequence[PolicyEntry] = ()) -> dict[str, dict[str, Several]]:
+    """What each key of a spec that asks for figures makes: "score", .., "policies" -> figure -> which rows of it.
+
+    Args:
+        policies: of the spec.
+    """
+    named = [entry for entry in policies if not entry.policy.endswith(".json")]
+    variants = [
+        _variant(policy.name, policy.schedule.text)
+        for entry in named
+        for policy in at_schedules(POLICIES.get(entry.policy), entry.probes or SCHEDULES)
+    ]
+    by_policy = Several(
+        variant=tuple(dict.fromkeys(variants)) if len(named) == len(policies) else None,
+        target=tuple(_target(target) for target in TARGETS),
+    )
+    card = _several(ScoreCard) | {"batch": Several(at=BATCH_SIZES), "eas": Several(variant=SIMILARITIES, at=ALPHAS)}
+    return {
+        "score": card | {"n_failed": Several()},
+        "representation": _several(Representation),
+        "untrained": {"ees_untrained_mean": Several(), "ees_untrained": Several(variant=None)},
+        "policies": dict.fromkeys(POLICY_FIGURES, by_policy),
+    }
+
+
+def _several(record: type[Reasoned]) -> dict[str, Several]:
+    """The figures of a record, which are single ones or by depth."""
+    return {
+        name: Several(by_depth=field.annotation not in _FIGURES, on=_ON.get(name, Several.on))
+        for name, field in record.model_fields.items()
+        if field.annotation in (*_FIGURES, *_CURVES, *_PAIRS)
+    }
+
+
 def card_figures(card: ScoreCard) -> Iterator[Found]:
     """Every figure and curve of a card, EAS at every alpha, and how many samples failed."""
     counts: dict[str, Any] = {"n_tokens": card.n_tokens, "n_prompts": card.n_prompts}
@@ -86,7 +151,7 @@ def representation_figures(record: Representation) -> Iterator[Found]:
     counts: dict[str, Any] = {"n_tokens": record.n_tokens, "n_prompts": record.n_prompts}
     yield from _fields(record, counts)
     for name, field in Representation.model_fields.items():
-        if field.annotation not in (Pairs, Pairs | None):
+        if field.annotation not in _PAIRS:
             continue
         pairs = getattr(record, name)
         if pairs is None:
@@ -153,7 +218,7 @@ def replay_figures(replay: Replay, variants: Sequence[tuple[str, str]]) -> Itera
             continue
         place: dict[str, Any] = {
             "variant": _variant(point.policy, point.probes),
-            "target": f"{point.procedure} {point.risk} {point.eps:g}",
+            "target": _target(point),
         }
         for name, field in POLICY_FIGURES.items():
             yield _figure(name, getattr(point, field), point.reasons.get(field), _SHARE, **place)
@@ -163,6 +228,10 @@ def no_policy_figures(reason: str, variants: Sequence[tuple[str, str]]) -> Itera
     """The same where nothing could be replayed."""
     for policy, probes in variants:
         yield Found(figure="policy_savings", variant=_variant(policy, probes), unit=_SHARE, reason=reason)
+
+
+def _target(held_to: OperatingPoint | Target) -> str:
+    return f"{held_to.procedure} {held_to.risk} {held_to.eps:g}"
 
 
 def _variant(policy: str, probes: str) -> str:

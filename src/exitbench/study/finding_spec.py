@@ -34,6 +34,8 @@ __all__ = [
     "StagesSpec",
     "TrendSpec",
     "Within",
+    "hint",
+    "is_factor",
     "parse_finding",
 ]
 
@@ -48,17 +50,22 @@ FACTORS = (
 """Columns of a row that say something of the model."""
 
 
-def _hint(name: str, known: Iterable[str], before: str = "") -> str:
+def hint(name: str, known: Iterable[str], before: str = "") -> str:
     """The nearest known name, or all of them, after words."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"expected {before}{', '.join(names)}"
 
 
+def is_factor(name: str) -> bool:
+    """Whether a name is that of a column or a tag, as a figure's is not."""
+    return name in FACTORS or (name.startswith(TAG) and name != TAG)
+
+
 def _known_factor(name: str) -> str:
-    if name.removeprefix(TAG) and (name.startswith(TAG) or name in FACTORS):
+    if is_factor(name):
         return name
-    raise ValueError(f"{name!r} is no factor; {_hint(name, FACTORS, f'{TAG}NAME or one of ')}")
+    raise ValueError(f"{name!r} is no factor; {hint(name, FACTORS, f'{TAG}NAME or one of ')}")
 
 
 def _measure(given: Any) -> Any:
@@ -140,6 +147,18 @@ class _Common(_Strict):
     cluster: Factor | None = "family"
     """Models alike in this are not independent of one another; null where each was trained on its own, as seeds are."""
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Factors that must be numbers of a model."""
+        bands = (self.within.factor,) if self.within is not None and self.within.edges else ()
+        return (*bands, *(needed.factor for needed in self.require), *filter(is_factor, self.covariates))
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Columns and tags that decide, beside figures, what comes of it."""
+        names = (self.within.factor if self.within is not None else None, self.cluster, *self.numbers)
+        return tuple(dict.fromkeys(name for name in names if name is not None))
+
 
 class TrendSpec(_Common):
     """A figure against a number that each model has."""
@@ -147,6 +166,11 @@ class TrendSpec(_Common):
     factor: Factor
     trend: Literal["falls", "rises"]
     """As claimed."""
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Factors that must be numbers of a model."""
+        return (self.factor, *super().numbers)
 
 
 class GenerationsSpec(TrendSpec):
@@ -189,6 +213,12 @@ class GroupSpec(_Common):
         if self.pair is not None and self.within is not None:
             raise ValueError("pair and within exclude one another; a pair is alike in what it is paired by")
         return self
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Columns and tags that decide, beside figures, what comes of it."""
+        pair = () if self.pair in (None, CATALOGUE) else (self.pair,)
+        return tuple(dict.fromkeys((self.factor, *pair, *super().factors)))
 
 
 class KindsSpec(GroupSpec):
@@ -244,7 +274,7 @@ def parse_finding(section: Any) -> FindingSpec:
     known = spec.model_fields
     for name in section:
         if name not in known:
-            raise ExitbenchError(f"finding: unknown key {name!r}; {_hint(str(name), known)}")
+            raise ExitbenchError(f"finding: unknown key {name!r}; {hint(str(name), known)}")
     try:
         return _ADAPTER.validate_python(dict(section))
     except pydantic.ValidationError as error:

@@ -18,6 +18,7 @@ from exitbench.stats.regression import detectable
 from exitbench.study.contrasts import Contrast, Tested, adjust, contrasts, measured
 from exitbench.study.finding import Adjusted, Comparison, Finding, Power, Sensitivity
 from exitbench.study.finding_spec import ControlSpec, FindingSpec, Measure
+from exitbench.study.planned import Plan
 from exitbench.study.roll import Roll, call_roll
 from exitbench.study.rows import Row
 from exitbench.study.verdict import Ruling, rule, together, turn_of
@@ -34,6 +35,8 @@ class Case:
     spec: FindingSpec
     study: str
     title: str
+    plan: Plan | None = None
+    """What was to be measured, if the study left word of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,7 @@ def judge_together(cases: Sequence[Case], *, command: str = "") -> list[Finding]
     Raises:
         ReportError: rows that do not say which figure is meant.
     """
-    rolls = [call_roll(case.rows, case.spec) for case in cases]
+    rolls = [call_roll(case.rows, case.spec, case.plan) for case in cases]
     heard = [_hear(case.spec, roll) for case, roll in zip(cases, rolls, strict=True)]
     findings: dict[int, Finding] = {}
     for controls in (False, True):
@@ -166,6 +169,8 @@ def _judged(
             reason=one.reason or (None if contrast.judged else "shown only; the verdict rests on another comparison"),
         )
     )
+    if contrast.judged and roll.hindrances:
+        verdict, why = "undecided", "; ".join(roll.hindrances)
     return Comparison(
         name=contrast.name,
         unit=spec.primary.text + contrast.per,
@@ -267,8 +272,8 @@ def _finding(
     judged = [comparison for comparison in comparisons if comparison.judged]
     named = [f"{one.name}: {one.why}" if len(judged) > 1 else one.why for one in judged]
     verdict, why = together([one.verdict for one in judged], named)
-    if short := roll.falling_short:
-        verdict, why = "undecided", f"left out: {'; '.join(short)}"
+    if roll.hindrances:
+        verdict, why = "undecided", "; ".join(roll.hindrances)
     lonely = {"left_out": "no other model to compare it with"}
     models = [
         model if model.left_out is not None or model.label in compared else model.model_copy(update=lonely)

@@ -6,6 +6,7 @@
     traces/<cell>            the same where the spec keeps traces
     stale/<cell>.parquet     rows of weights, prompts or lenses that have changed on disk since
     run.json                 what the last run did, and what it cost
+    plan.json                the cells that are planned (`planned`)
 
 Every file has its name only when it is complete.
 """
@@ -97,10 +98,8 @@ class StudyFolder:
 
     def _refresh(self, file: Path, table: pa.Table, cell: Cell) -> None:
         """Rewrite the rows of a file whose words are no longer those of the spec."""
-        noted = (table.schema.metadata or {}).get(_OBSERVED.encode(), b"{}")
-        words = words_of(cell, self._spec.name, Observed.model_validate_json(noted))
-        there = table.slice(0, 1).to_pylist()[0]
-        if all((dict(there[name]) if name == "tags" else there[name]) == word for name, word in words.items()):
+        there, words = self._words(table, cell)
+        if there == words:
             return
         for name, word in words.items():
             field, value = SCHEMA.field(name), sorted(word.items()) if name == "tags" else word
@@ -108,6 +107,16 @@ class StudyFolder:
             table = table.set_column(SCHEMA.get_field_index(name), field, column)
         with replacing(file) as temporary:
             pq.write_table(table, temporary, compression="zstd")
+
+    def _words(self, table: pa.Table, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+        noted = (table.schema.metadata or {}).get(_OBSERVED.encode(), b"{}")
+        words = words_of(cell, self._spec.name, Observed.model_validate_json(noted))
+        there = table.slice(0, 1).to_pylist()[0]
+        return {name: dict(there[name]) if name == "tags" else there[name] for name in words}, words
+
+    def words(self, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the rows of a cell that was tried say of its model, and what they are to say by the spec of now."""
+        return self._words(_read(self.rows_of(cell.id)), cell)
 
     def failure(self, cell: Cell) -> Failure | None:
         """Why a cell that was tried failed; None for one that was measured."""

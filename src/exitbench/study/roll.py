@@ -1,7 +1,8 @@
 """Which models of a study a finding is judged on, and why the others are not.
 
-Models are left out by what was fixed beforehand and by what is missing, never by their figures. One that falls short
-of a requirement (an untrained one, say) is left out too, and then the finding stays undecided.
+Models are left out by what was fixed beforehand and by what is missing, never by their figures. The finding stays
+undecided for one that falls short of a requirement (an untrained one, say), and for one that would be compared but
+failed or was not measured yet: what is not there may decide it.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 from exitbench.study.finding import JudgedModel
 from exitbench.study.finding_spec import FindingSpec, GroupSpec, KindsSpec, Measure, TrendSpec
+from exitbench.study.planned import Plan
 from exitbench.study.rows import Row
 from exitbench.study.units import Judged, Unit, expand, judged_rows, units
 
@@ -18,6 +20,8 @@ _SETTINGS = (
     *("dtype", "attention", "device", "chat_template", "max_new_tokens", "document_tokens", "limit", "seed"),
     "libraries",
 )
+_NAMED = 6
+"""Models that a sentence names before it only counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +32,8 @@ class Roll:
     taking_part: tuple[Unit, ...]
     models: list[JudgedModel]
     """All of them, in the order of the rows."""
-    falling_short: list[str]
-    """Models that do not meet a requirement, with why."""
+    hindrances: list[str]
+    """Why nothing can be decided, whatever the figures are."""
     cautions: list[str]
 
     def expand(self, measure: Measure) -> list[Measure]:
@@ -37,46 +41,79 @@ class Roll:
         return expand(measure, self.taking_part)
 
 
-def call_roll(rows: Sequence[Row], spec: FindingSpec) -> Roll:
+def call_roll(rows: Sequence[Row], spec: FindingSpec, plan: Plan | None) -> Roll:
     """Choose the models that take part.
+
+    Args:
+        rows: of a study.
+        spec: of the finding.
+        plan: of the study, if it left one.
 
     Raises:
         ReportError: rows that do not say which figure is meant.
     """
-    judged, kept = judged_rows(rows, Judged(workload=spec.workload, on=spec.on, readout=spec.readout))
+    waiting = [] if plan is None else plan.waiting(rows)
+    wanted = Judged(workload=spec.workload, on=spec.on, readout=spec.readout)
+    judged, kept = judged_rows([*rows, *waiting], wanted)
     there = units(kept)
-    short: list[str] = []
+    to_come = {row.cell for row in waiting}
     models, taking_part = [], []
+    unmeasured: list[str] = []
+    failed: list[str] = []
+    short: list[str] = []
     for unit in there:
-        why = _absent(unit, spec)
+        why = _not_compared(unit, spec)
+        if why is None and unit.failure is not None:
+            why = unit.failure
+            (unmeasured if unit.rows[0].cell in to_come else failed).append(unit.label)
+        why = why or _incomparable(unit, spec)
         lacks = None if why is not None else _falls_short(unit, spec)
         if lacks is not None:
             short.append(f"{unit.label} ({lacks})")
         models.append(_judged_model(unit, spec, why or lacks, falls_short=lacks is not None))
         if why is None and lacks is None:
             taking_part.append(unit)
+    of = f"of {len(there)} models"
+    hindrances = []
+    if unmeasured:
+        to_do = f"{len(unmeasured)} {of} are not measured yet: {_named(unmeasured)}"
+        hindrances.append(f"{to_do}; run 'exitbench study' to the end")
+    if failed:
+        hindrances.append(f"{len(failed)} {of} failed: {_named(failed)}; 'exitbench study --retry-failed' tries again")
+    if short:
+        hindrances.append(f"left out: {'; '.join(short)}")
     return Roll(
         judged=judged,
         taking_part=tuple(taking_part),
         models=models,
-        falling_short=short,
-        cautions=_cautions(spec, there, taking_part),
+        hindrances=hindrances,
+        cautions=[*_of_plan(plan, taking_part), *_cautions(spec, there, taking_part)],
     )
 
 
-def _absent(unit: Unit, spec: FindingSpec) -> str | None:
-    """Why a model cannot take part."""
-    if unit.failure is not None:
-        return unit.failure
+def _named(labels: Sequence[str]) -> str:
+    more = len(labels) - _NAMED
+    return ", ".join(labels[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _not_compared(unit: Unit, spec: FindingSpec) -> str | None:
+    """Why a model, as far as it is known, is none of those that the finding compares."""
+    if (place := unit.text(spec.factor)) is None:
+        return None
+    if isinstance(spec, GroupSpec):
+        if place not in (spec.reference, *spec.against):
+            return f"{spec.factor} is {place}, which is not compared"
+    elif unit.covariate(spec.factor) is None:
+        return f"{spec.factor} is {place}, no number of this axis"
+    return None
+
+
+def _incomparable(unit: Unit, spec: FindingSpec) -> str | None:
+    """Why a model that was measured cannot take part."""
     if unit.text(spec.factor) is None:
         return f"{spec.factor} is not known"
-    if isinstance(spec, GroupSpec):
-        if unit.text(spec.factor) not in (spec.reference, *spec.against):
-            return f"{spec.factor} is {unit.text(spec.factor)}, which is not compared"
-        if spec.pair is not None and unit.pair(spec) is None:
-            return f"its pair is not known ({spec.pair})"
-    elif unit.covariate(spec.factor) is None:
-        return f"{spec.factor} is {unit.text(spec.factor)}, no number of this axis"
+    if isinstance(spec, GroupSpec) and spec.pair is not None and unit.pair(spec) is None:
+        return f"its pair is not known ({spec.pair})"
     if unit.stratum(spec.within) is None:
         return f"{spec.within.factor if spec.within else ''} is not known"
     row = unit.one_of(spec.primary)
@@ -115,6 +152,19 @@ def _judged_model(unit: Unit, spec: FindingSpec, left_out: str | None, *, falls_
         left_out=left_out,
         falls_short=falls_short,
     )
+
+
+def _of_plan(plan: Plan | None, taking_part: Sequence[Unit]) -> list[str]:
+    """What the plan says of when the models were chosen."""
+    unknown = "the folder was begun by an exitbench that did not note it."
+    if plan is None:
+        return [f"It is not known whether all that was planned was measured: {unknown}"]
+    late = {planned.row.cell: planned.late for planned in plan.cells}
+    added = [unit.label for unit in taking_part if late.get(unit.rows[0].cell)]
+    cautions = [f"Planned only when there were results already: {', '.join(added)}."] if added else []
+    if any(late.get(unit.rows[0].cell) is None for unit in taking_part):
+        cautions.append(f"It is not known which models were planned before there were results: {unknown}")
+    return cautions
 
 
 def _cautions(spec: FindingSpec, there: Sequence[Unit], taking_part: Sequence[Unit]) -> list[str]:

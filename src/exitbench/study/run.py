@@ -30,12 +30,16 @@ from exitbench.study.factors import Observed
 from exitbench.study.finding import Finding
 from exitbench.study.folder import Failure, StudyFolder
 from exitbench.study.measure import failed_rows, measure, observed_of
+from exitbench.study.planned import write_plan
+from exitbench.study.preflight import check_finding, check_unmoved
 from exitbench.study.rows import Row
 from exitbench.study.spec import StudySpec
 from exitbench.study.untrained import Nulls
 from exitbench.trace.lock import sole_writer
 
-__all__ = ["Ledger", "StudyRun", "run_study"]
+__all__ = ["Ledger", "StudyRun", "prepare", "run_study"]
+
+_NOT_YET = "the study has not come to it yet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +67,15 @@ class StudyRun:
         """Seconds outside the cells for each second inside; None if none was measured."""
         return self.overhead_s / self.cells_s if self.measured else None
 
+    def summary(self) -> dict[str, Any]:
+        """What it did and cost, as plain JSON values."""
+        names = ("cells", "done", "measured", "cells_s", "overhead_s", "overhead_share")
+        return {name: getattr(self, name) for name in names} | {"failed": [asdict(failure) for failure in self.failed]}
+
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """All of it as plain JSON values."""
         finding = None if self.finding is None else self.finding.to_json()
-        failed = [asdict(failure) for failure in self.failed]
-        own = {"folder": str(self.folder), "failed": failed, "finding": finding}
-        return vars(self) | own | {"overhead_share": self.overhead_share}
+        return {"folder": str(self.folder), **self.summary(), "finding": finding}
 
 
 @dataclass
@@ -93,6 +100,34 @@ class Ledger:
         return perf_counter() - self.began - self.cells_s
 
 
+def prepare(
+    spec: StudySpec, base: Path, out: Path, *, command: str = "", progress: Progressor = SILENT
+) -> tuple[StudyFolder, list[Cell], list[Row]]:
+    """Plan a study, and check what can be told before anything is loaded or written.
+
+    Args:
+        spec: of the study.
+        base: folder that paths in it are relative to.
+        out: folder of results.
+        command: recorded in rows.
+        progress: where to show messages and bars.
+
+    Returns:
+        The folder, the cells, and a row for each cell with what is known of its model before it is loaded.
+
+    Raises:
+        ExitbenchError: as `run_study`, but for what concerns the device and other runs.
+    """
+    folder = StudyFolder(out, spec)
+    cells = plan(spec, base, progress=progress)
+    planned = [
+        row for cell in cells for row in failed_rows(cell, spec, _NOT_YET, observed_of(cell, None), command=command)
+    ]
+    check_finding(spec, planned)
+    check_unmoved(spec, cells, folder)
+    return folder, cells, planned
+
+
 def run_study(
     spec: StudySpec,
     spec_text: bytes,
@@ -115,7 +150,7 @@ def run_study(
         progress: where to show messages and bars.
 
     Raises:
-        StudyError: the study cannot be planned, or the folder holds another one.
+        StudyError: the study cannot be planned, its finding could not be judged, or the folder holds another one.
         TraceError: another run is writing there.
         ExitbenchError: a workload, model or device that is not there.
     """
@@ -123,9 +158,10 @@ def run_study(
     check_attention(spec.settings.attention)
     placement_options(spec.settings.device, None)
     with sole_writer(out):
-        folder = StudyFolder(out, spec)
-        cells = plan(spec, base, progress=progress)
+        folder, cells, planned = prepare(spec, base, out, command=command, progress=progress)
+        has_results = any(folder.is_tried(cell) and folder.failure(cell) is None for cell in cells)
         folder.begin(spec_text, cells)
+        write_plan(out, planned, has_results=has_results)
         todo = [cell for cell in cells if not folder.is_tried(cell) or (retry_failed and folder.failure(cell))]
         _Runner(spec, base, folder, ledger, command, progress).run(todo, len(cells))
         failed = tuple(failure for cell in cells if (failure := folder.failure(cell)) is not None)
@@ -138,9 +174,7 @@ def run_study(
             cells_s=ledger.cells_s,
             overhead_s=ledger.overhead_s,
         )
-        summary = result.to_json() | {"folder": "."}
-        del summary["finding"]  # it has a file of its own
-        folder.write_summary(summary)
+        folder.write_summary(result.summary())
     return result
 
 

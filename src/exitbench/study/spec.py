@@ -4,7 +4,8 @@ A spec says what to measure and never where results go, and it is read without a
 up when the cells are planned. Paths in it are relative to its own file.
 
 Between two runs in one folder a spec may grow: more models, workloads or readouts. Words (title, labels, tags, facts)
-may change, since they decide no number. All else stays, the finding above all, which is fixed before there are results.
+may change, since they decide no number, but for those that a finding names (`preflight`). All else stays, the finding
+above all, which is fixed before there are results.
 """
 
 import difflib
@@ -31,6 +32,7 @@ __all__ = [
     "ModelEntry",
     "PolicyEntry",
     "Settings",
+    "Stage",
     "StudySpec",
     "WorkloadEntry",
     "parse_spec",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 Measure = Literal["score", "representation", "untrained"]
+Stage = Literal["base", "instruct", "reasoning"]
 MANY = 1_000_000
 """More of anything that is counted is a slip of the pen."""
 
@@ -212,7 +215,7 @@ class Facts(_Section):
     generation: Text | None = None
     release_month: Annotated[str, _pattern(r"^\d{4}-(0[1-9]|1[0-2])$", "YYYY-MM")] | None = None
     kind: ModelKind | None = None
-    stage: Literal["base", "instruct", "reasoning"] | None = None
+    stage: Stage | None = None
     total_params_b: Annotated[float, Field(gt=0)] | None = None
     active_params_b: Annotated[float, Field(gt=0)] | None = None
     num_blocks: Count | None = None
@@ -322,13 +325,14 @@ def read_spec(path: Path) -> StudySpec:
 
 def why_another_study(there: StudySpec, now: StudySpec) -> str:
     """What sets the study of a folder apart from this one; nothing where this one only grew."""
-    for name in ("name", "seed", "measure", "policies", "finding"):
-        if (old := getattr(there, name)) != (new := getattr(now, name)):
-            return f"{name} is {_short(old)} there and {_short(new)} now"
-    for name in type(there.settings).model_fields:
-        old, new = getattr(there.settings, name), getattr(now.settings, name)
-        if old != new and name != "memory":
-            return f"settings.{name} is {_short(old)} there and {_short(new)} now"
+    deciding = [name for name in Settings.model_fields if name != "memory"]
+    if found := (
+        _differing(there, now, ("name", "seed", "measure", "policies"))
+        or _differing(there.settings, now.settings, deciding, "settings.")
+    ):
+        return found
+    if found := _other_finding(there.finding, now.finding):
+        return f"{found}, and a finding is fixed before there are results"
     for name, known in (
         ("workloads", [_short(entry) for entry in now.workloads]),
         ("readouts", [_short(readout) for readout in now.readouts]),
@@ -339,6 +343,22 @@ def why_another_study(there: StudySpec, now: StudySpec) -> str:
             if shown not in known:
                 return f"{name} has {shown} there and not now"
     return ""
+
+
+def _differing(there: BaseModel, now: BaseModel, names: Iterable[str], where: str = "") -> str:
+    """The first of some fields that is not the same."""
+    for name in names:
+        if (old := getattr(there, name)) != (new := getattr(now, name)):
+            return f"{where}{name} is {_short(old)} there and {_short(new)} now"
+    return ""
+
+
+def _other_finding(there: FindingSpec | None, now: FindingSpec | None) -> str:
+    """What a finding has otherwise than before, by its keys."""
+    if there is None or now is None:
+        return "" if there is now else f"finding is {'added' if there is None else 'taken out'} now"
+    names = ["question"] if there.question != now.question else type(now).model_fields
+    return _differing(there, now, names, "finding.")
 
 
 def _short(value: Any) -> str:

@@ -1,0 +1,161 @@
+"""What is checked of a finding before anything is measured: that it can be judged, and that it is the one of before.
+
+A finding is fixed before there are results, so a slip of the pen that is met after days of measuring cannot be mended.
+Checked are where it is judged, the figures it names against those that the study makes, and its factors against what is
+known of the models before they are loaded. What only the weights tell is left to the judging.
+
+What it names of a model is as fixed as itself, once that model was measured: its label, by which rows are grouped, its
+step, by which the last checkpoint is told, and the factors. Other words may change.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+from exitbench.errors import StudyError
+from exitbench.models.shape import ModelKind
+from exitbench.study.cells import Cell
+from exitbench.study.figures import Several, figures_made
+from exitbench.study.finding_spec import FACTORS, TAG, FindingSpec, GroupSpec, Measure, hint, is_factor
+from exitbench.study.folder import StudyFolder
+from exitbench.study.rows import Row
+from exitbench.study.spec import Stage, StudySpec
+from exitbench.study.units import Judged, Unit, judged_rows, units
+
+__all__ = ["check_finding", "check_unmoved"]
+
+_FROM_WEIGHTS = (
+    *("family", "kind", "total_params_b", "active_params_b", "num_blocks", "hidden_size", "vocab_size", "tied_head"),
+)
+"""Columns that may be known only once a model is loaded."""
+_WORDS = ("family", "kind", "stage")
+"""Columns that are no numbers."""
+_GROUPS = {"kind": get_args(ModelKind), "stage": get_args(Stage), "tied_head": ("true", "false")}
+"""Factors that have no other groups."""
+_PLACE = ("variant", "target", "at")
+"""Columns that tell rows of one figure apart."""
+
+
+def check_finding(spec: StudySpec, planned: Sequence[Row]) -> None:
+    """Refuse a finding that could not be judged.
+
+    Args:
+        spec: of the study; nothing is checked where it has no finding.
+        planned: a row for each of its cells, with what is known of the model before it is loaded.
+
+    Raises:
+        StudyError: what it asks for will not be there; names the nearest that will.
+        ReportError: it does not say where it is judged, or one model would be judged in two ways.
+    """
+    if (finding := spec.finding) is None:
+        return
+    wanted = Judged(workload=finding.workload, on=finding.on, readout=finding.readout)
+    judged, kept = judged_rows(planned, wanted)
+    for where, measure in _measures(finding):
+        if why := _why_no_figure(where, measure, spec, judged.on):
+            raise StudyError(f"finding: {where}: {why}")
+    for why in _wrong_factors(finding, units(kept)):
+        raise StudyError(f"finding: {why}")
+
+
+def check_unmoved(spec: StudySpec, cells: Sequence[Cell], folder: StudyFolder) -> None:
+    """Refuse words of the spec that would move what its finding makes of models that were measured.
+
+    Args:
+        spec: of the study; nothing is checked where it has no finding.
+        cells: of the study.
+        folder: of its results.
+
+    Raises:
+        StudyError: such a word; says what it was and what it is.
+    """
+    if spec.finding is None:
+        return
+    for cell in cells:
+        if not folder.is_tried(cell) or folder.failure(cell) is not None:
+            continue
+        there, now = folder.words(cell)
+        for name in ("model", "step", *spec.finding.factors):
+            if (old := _word(there, name)) != (new := _word(now, name)):
+                raise StudyError(
+                    f"{name if name != 'model' else 'label'} of {there['model']} was {old} when it was measured and is "
+                    f"{new} now; the finding is fixed before there are results: use another --out folder"
+                )
+
+
+def _word(words: Mapping[str, Any], name: str) -> Any:
+    return words["tags"].get(name.removeprefix(TAG)) if name.startswith(TAG) else words[name]
+
+
+def _measures(finding: FindingSpec) -> Iterator[tuple[str, Measure]]:
+    """The figures that a finding names, each with the key that names it."""
+    yield "primary", finding.primary
+    for measure in finding.sensitivity:
+        yield "sensitivity", measure
+    for name in finding.covariates:
+        if not is_factor(name):
+            yield "covariates", Measure(figure=name)
+
+
+def _why_no_figure(where: str, measure: Measure, spec: StudySpec, on: str | None) -> str:
+    """Why there will be no such figure, or not one of it; nothing where there will be."""
+    name, made = measure.figure, figures_made(spec.policies)
+    asked = {*spec.measure, *(["policies"] if spec.policies else [])}
+    group = next((group for group, figures in made.items() if name in figures), None)
+    if group is None:
+        known = [one for group in asked for one, rows in made[group].items() if not rows.by_depth and on in rows.on]
+        return f"unknown figure {name!r}; {hint(name, sorted(known) + list(FACTORS if where == 'covariates' else ()))}"
+    if group not in asked:
+        add = "give 'policies'" if group == "policies" else f"add {group!r} to 'measure'"
+        return f"{name} is not measured by this study; {add}"
+    rows = made[group][name]
+    if rows.by_depth:
+        return f"{name} is a curve by depth, expected one number a model, such as 'ees'"
+    if on not in rows.on:
+        only = f"only on {' and '.join(rows.on)}" if rows.on else "in no study"
+        return f"{name} has a value {only}, and the finding is judged on {on}; take another"
+    return _why_no_row(where, measure, rows)
+
+
+def _why_no_row(where: str, measure: Measure, rows: Several) -> str:
+    """Why a figure that there is has no row of that variant, target or place, or several."""
+    for column in _PLACE:
+        given, there = getattr(measure, column), getattr(rows, column)
+        if there is None:
+            continue
+        if given is not None and given not in there:
+            known = hint(str(given), [str(one) for one in there]) if there else "it has none: leave that out"
+            return f"{measure.figure} is not measured with {column} {given!r}; {known}"
+    several = [column for column in _PLACE if getattr(rows, column) != () and getattr(measure, column) is None]
+    if where == "sensitivity" or not several:
+        return ""
+    if where == "covariates":
+        return f"{measure.figure} stands for several numbers a model; take another"
+    return f"{measure.figure} stands for several numbers a model; say of which {' and '.join(several)}"
+
+
+def _wrong_factors(finding: FindingSpec, models: Sequence[Unit]) -> Iterator[str]:
+    """What is wrong with the factors of a finding, given what is known of the models so far."""
+    tags = sorted({TAG + tag for model in models for tag in model.rows[0].tags})
+    known = {name: [model.text(name) for model in models] for name in finding.factors}
+    for name, values in known.items():
+        if any(value is not None for value in values):
+            continue
+        if name.startswith(TAG):
+            yield f"no model has {name}; {hint(name, tags) if tags else 'give it under tags of the models'}"
+        elif name not in _FROM_WEIGHTS:
+            yield f"{name} is known of no model; give it under 'facts' of the models"
+    for name in finding.numbers:
+        later = name in _FROM_WEIGHTS and None in known[name]
+        if name in _WORDS or not (later or any(model.number(name) is not None for model in models)):
+            yield f"{name} must be a number of each model, got {_listed(known[name]) or 'none'}"
+    if isinstance(finding, GroupSpec):
+        groups = known[finding.factor]
+        later = finding.factor in _FROM_WEIGHTS and None in groups
+        possible = _GROUPS.get(finding.factor) if later else sorted({group for group in groups if group is not None})
+        for group in (finding.reference, *finding.against):
+            if possible is not None and group not in possible:
+                yield f"no model has {finding.factor} {group!r}; {hint(group, possible)}"
+
+
+def _listed(values: Sequence[str | None]) -> str:
+    return ", ".join(sorted({value for value in values if value is not None}))
