@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from exitbench.api import study
-from exitbench.errors import ExitbenchError, StudyError, TraceError
+from exitbench.errors import ExitbenchError, ReportError, StudyError, TraceError
 from exitbench.models.toy import save_toy
 from exitbench.study import run as run_module
 from exitbench.study.run import Ledger
@@ -103,6 +103,26 @@ def test_rows_follow_the_words_of_the_spec(copied, place, monkeypatch):
     assert [row for row in after if row["source"] == "toy-1"] == [row for row in before if row["source"] == "toy-1"]
     study(write_spec(place, spec_of(), "words.yaml"), out=copied)
     assert rows_in(copied) == before
+
+
+@pytest.mark.parametrize("notes", [None, b"{", b'{"colour": "red"}'])
+def test_rows_that_another_program_rewrote(copied, place, notes):
+    """Facts of a model wiped out because they are not beside the rows any more, or a traceback."""
+    file = min((copied / "cells").iterdir())
+    before = pq.read_table(file)
+    pq.write_table(before.replace_schema_metadata(notes and {"exitbench.observed": notes}), file)
+    with pytest.raises(StudyError, match=r"\.parquet does not say what was observed of its model .* delete it and run"):
+        study(place / "spec.yaml", out=copied)
+    assert pq.read_table(file).equals(before)
+
+
+def test_rows_that_broke_off(copied, place):
+    """A message that names the file twice and breaks off in the middle, or a traceback."""
+    file = min((copied / "cells").iterdir())
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ReportError) as refused:
+        study(place / "spec.yaml", out=copied)
+    assert str(refused.value) == f"{file} is no whole Parquet file; delete it and run its study again"
 
 
 def test_another_study_is_refused(copied, place):

@@ -18,12 +18,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pydantic
 
 from exitbench.errors import StudyError
 from exitbench.files import replacing, write_json
 from exitbench.study.cells import Cell
 from exitbench.study.factors import Observed, words_of
-from exitbench.study.results import CELLS, SPEC_FILE
+from exitbench.study.results import CELLS, SPEC_FILE, read_table
 from exitbench.study.rows import SCHEMA, Row, write_rows
 from exitbench.study.spec import StudySpec, read_spec, why_another_study
 
@@ -84,7 +85,7 @@ class StudyFolder:
         planned = {cell.id: cell for cell in cells}
         for file in sorted((self.path / CELLS).glob("*.parquet")):
             if file.stem in planned:
-                table = _read(file)
+                table = read_table(file)
                 self._refresh(file, table, planned[file.stem])
                 if not _has_failed(table):
                     self._tidy(file.stem)
@@ -97,8 +98,7 @@ class StudyFolder:
 
     def _refresh(self, file: Path, table: pa.Table, cell: Cell) -> None:
         """Rewrite the rows of a file whose words are no longer those of the spec."""
-        noted = (table.schema.metadata or {}).get(_OBSERVED.encode(), b"{}")
-        words = words_of(cell, self._spec.name, Observed.model_validate_json(noted))
+        words = words_of(cell, self._spec.name, _observed(file, table))
         there = table.slice(0, 1).to_pylist()[0]
         if all((dict(there[name]) if name == "tags" else there[name]) == word for name, word in words.items()):
             return
@@ -111,12 +111,12 @@ class StudyFolder:
 
     def failure(self, cell: Cell) -> Failure | None:
         """Why a cell that was tried failed; None for one that was measured."""
-        table = _read(self.rows_of(cell.id), ["status", "figure", "reason"])
+        table = read_table(self.rows_of(cell.id), ["status", "figure", "reason"])
         return Failure(cell=cell.id, name=cell.name, reason=table["reason"][0].as_py()) if _has_failed(table) else None
 
     def seconds(self, cell: Cell) -> float:
         """What a cell that was tried took."""
-        return float(_read(self.rows_of(cell.id), ["seconds"])["seconds"][0].as_py())
+        return float(read_table(self.rows_of(cell.id), ["seconds"])["seconds"][0].as_py())
 
     def is_tried(self, cell: Cell) -> bool:
         """Whether a cell was measured or failed."""
@@ -145,12 +145,12 @@ def _has_failed(table: pa.Table) -> bool:
     return (table["status"][0].as_py(), table["figure"][0].as_py()) == ("failed", "cell")
 
 
-def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
+def _observed(file: Path, table: pa.Table) -> Observed:
+    """What was noted beside the rows of a file."""
     try:
-        table = pq.read_table(file, columns=columns)
-        if not len(table):
-            raise StudyError(f"{file} holds no rows; delete it and run the study again")
-        return table
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise StudyError(f"{file} cannot be read ({reason}); delete it and run the study again") from error
+        return Observed.model_validate_json((table.schema.metadata or {})[_OBSERVED.encode()])
+    except (KeyError, pydantic.ValidationError) as error:
+        raise StudyError(
+            f"{file} does not say what was observed of its model ({_OBSERVED} in its metadata), as if another program "
+            "had written it anew; delete it and run the study again"
+        ) from error
