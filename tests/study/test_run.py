@@ -258,7 +258,7 @@ def test_a_setting_that_fails_everywhere_ends_the_study(place, tmp_path, setting
 
 
 def test_traces_are_kept_when_asked(tmp_path):
-    """Traces dropped that were wanted, or kept under a name that leads nowhere."""
+    """Traces dropped that were wanted, kept under a name that leads nowhere, or left behind by rows that are stale."""
     make_place(tmp_path, num_models=1)
     spec = spec_of(models=["toy-0"], workloads=["text.txt"], keep_traces=True)
     study(write_spec(tmp_path, spec), out=tmp_path / "out")
@@ -266,19 +266,48 @@ def test_traces_are_kept_when_asked(tmp_path):
     assert (tmp_path / "out" / "traces" / file.stem / "manifest.json").is_file()
     assert not (tmp_path / "out" / "work").exists()
 
+    for seed in (5, 0, 5):  # to other weights, back, and to the others again
+        save_toy(tmp_path / "toy-0", seed=seed)
+        study(tmp_path / "spec.yaml", out=tmp_path / "out")
+    (now,) = (tmp_path / "out" / "cells").iterdir()
+    assert [trace.name for trace in (tmp_path / "out" / "traces").iterdir()] == [now.stem]
+    stale = {path.name for path in (tmp_path / "out" / "stale").iterdir()}
+    assert {file.stem, file.name} <= stale <= {file.stem, file.name, now.stem, now.name}
 
-def test_scratch_of_other_libraries_is_dropped(tmp_path, monkeypatch):
-    """A study that cannot go on after an upgrade, or mixes samples of two versions."""
+
+def _of_other_libraries(trace):
+    content = json.loads((trace / "manifest.json").read_text())
+    content["libraries"]["torch"] = "1.0"
+    (trace / "manifest.json").write_text(json.dumps(content))
+
+
+def _of_a_model_that_lay_elsewhere(trace):
+    content = json.loads((trace / "manifest.json").read_text())
+    content["model"]["source"] = "/gone/toy-0"
+    (trace / "manifest.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _of_other_libraries,
+        _of_a_model_that_lay_elsewhere,
+        lambda trace: (trace / "manifest.json").write_text('{"schema_version": 3, '),
+        lambda trace: (trace / "manifest.json").write_text('{"schema_version": 99}'),
+        lambda trace: (trace / "manifest.json").unlink(),
+        lambda trace: (trace / "samples.jsonl").write_text("?"),
+        lambda trace: min(trace.glob("part-*.parquet")).write_bytes(b"PAR1"),
+    ],
+)
+def test_scratch_of_no_use_is_dropped(tmp_path, monkeypatch, damage):
+    """A cell that fails for ever after an upgrade, a move or a crash, or one that mixes samples of two versions."""
     make_place(tmp_path, num_models=1)
     spec = write_spec(tmp_path, spec_of(models=["toy-0"], workloads=["text.txt"]))
-    score = "exitbench.study.measure.score"
     with monkeypatch.context() as patched:
-        patched.setattr(score, lambda *_, **__: (_ for _ in ()).throw(TraceError("stop")))
+        patched.setattr("exitbench.study.measure.score", lambda *_, **__: (_ for _ in ()).throw(TraceError("stop")))
         assert study(spec, out=tmp_path / "out").failed[0].reason == "stop"
-    (manifest,) = (tmp_path / "out" / "work").glob("*/trace/manifest.json")
-    content = json.loads(manifest.read_text())
-    content["libraries"]["torch"] = "1.0"
-    manifest.write_text(json.dumps(content))
+    (trace,) = (tmp_path / "out" / "work").glob("*/trace")
+    damage(trace)
     run = study(spec, out=tmp_path / "out", retry_failed=True)
     assert run.failed == ()
     assert "torch 1.0" not in rows_in(tmp_path / "out")[0]["libraries"]

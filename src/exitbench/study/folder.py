@@ -5,6 +5,7 @@
     work/<cell>/trace        trace of a cell in work, with which a killed run goes on; gone once the rows are there
     traces/<cell>            the same where the spec keeps traces
     stale/<cell>.parquet     rows of weights, prompts or lenses that have changed on disk since
+    stale/<cell>             the trace behind them where the spec keeps traces
     run.json                 what the last run did, and what it cost
 
 Every file has its name only when it is complete.
@@ -76,7 +77,12 @@ class StudyFolder:
         return self.path / "traces" / cell.id if self._spec.keep_traces else self.path / "work" / cell.id / "trace"
 
     def begin(self, spec_text: bytes, cells: Sequence[Cell]) -> None:
-        """Note the spec, and bring what is there in line with it: words of rows, stale cells, scratch of dead runs."""
+        """Note the spec, and bring what is there in line with it: words of rows, stale cells, scratch of dead runs.
+
+        Raises:
+            StudyError: rows that do not say what was observed of their model.
+            ReportError: rows that cannot be read.
+        """
         for file in (*self.path.glob(".*.tmp"), *self.path.glob(f"{CELLS}/.*.tmp")):
             file.unlink()
         if not self._spec_file.is_file() or self._spec_file.read_bytes() != spec_text:
@@ -90,11 +96,20 @@ class StudyFolder:
                 if not _has_failed(table):
                     self._tidy(file.stem)
             else:
-                (self.path / "stale").mkdir(exist_ok=True)
-                file.replace(self.path / "stale" / file.name)
+                self._set_aside(file)
+        for trace in (self.path / "traces").glob("*"):
+            if trace.name not in planned:
+                self._set_aside(trace)
         for scratch in (self.path / "work").glob("*"):
             if scratch.name not in planned:
                 self._tidy(scratch.name)
+
+    def _set_aside(self, path: Path) -> None:
+        """Move what is of no cell any more to the stale ones, in place of what has that name there."""
+        target = self.path / "stale" / path.name
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        path.replace(target)
 
     def _refresh(self, file: Path, table: pa.Table, cell: Cell) -> None:
         """Rewrite the rows of a file whose words are no longer those of the spec."""

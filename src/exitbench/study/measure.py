@@ -1,17 +1,20 @@
 """One cell: trace, score, replay, and whatever else the spec measures, as rows.
 
-The trace goes on where a killed run left it, unless that run had other libraries: then it is scratch of no use.
+The trace goes on where an earlier run left it. Scratch that is damaged or of something else (that run had other
+libraries, or the model lay elsewhere) is of no use and is dropped.
 """
 
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from exitbench.env import library_versions
+from exitbench.errors import CorruptTraceError, OtherTraceError
 from exitbench.models.catalogue import ModelFacts, catalogue, facts_of
 from exitbench.models.load import LoadedModel
 from exitbench.progress import SILENT, Progressor
@@ -33,7 +36,7 @@ from exitbench.study.spec import StudySpec
 from exitbench.study.untrained import Nulls
 from exitbench.trace.collect import collect
 from exitbench.trace.sequences import stretches_of
-from exitbench.trace.store import is_trace_folder, read_manifest, read_trace
+from exitbench.trace.store import read_trace
 from exitbench.trace.table import Trace
 
 __all__ = ["failed_rows", "has_tied_head", "measure", "observed_of"]
@@ -67,7 +70,27 @@ def measure(
     Raises:
         ExitbenchError: what is asked for cannot be measured on this model.
     """
-    _drop_if_older(trace_folder)
+    once = partial(_measured, loaded, cell, spec, base, trace_folder, nulls, command, progress)
+    try:
+        trace, found = once()
+    except (CorruptTraceError, OtherTraceError):
+        shutil.rmtree(trace_folder)
+        trace, found = once()
+    identity = _identity(cell, spec, observed, command) | _as_traced(trace)
+    return [Row(**identity, status=figure.status, **vars(figure)) for figure in found]
+
+
+def _measured(
+    loaded: LoadedModel,
+    cell: Cell,
+    spec: StudySpec,
+    base: Path,
+    trace_folder: Path,
+    nulls: Nulls,
+    command: str,
+    progress: Progressor,
+) -> tuple[Trace, list[Found]]:
+    """A cell's trace, and what was found with it."""
     workload = cell.prompts.workload
     collect(loaded, workload, trace_folder, options=cell.options, command=command, progress=progress)
     trace = read_trace(trace_folder)
@@ -83,8 +106,7 @@ def measure(
     if "untrained" in spec.measure:
         memory = cell.options.memory_bytes
         found += untrained_figures(nulls.of(loaded, stretches, seed=spec.seed, memory=memory, progress=progress))
-    identity = _identity(cell, spec, observed, command) | _as_traced(trace)
-    return [Row(**identity, status=figure.status, **vars(figure)) for figure in found]
+    return trace, found
 
 
 def failed_rows(cell: Cell, spec: StudySpec, reason: str, observed: Observed, *, command: str) -> list[Row]:
@@ -112,12 +134,6 @@ def has_tied_head(model: PreTrainedModel) -> bool | None:
     if head_weight is None or weight is None:
         return None
     return head_weight is weight or 0 != head_weight.data_ptr() == weight.data_ptr()
-
-
-def _drop_if_older(trace_folder: Path) -> None:
-    """Remove a trace that was begun with other versions of the libraries."""
-    if is_trace_folder(trace_folder) and read_manifest(trace_folder).libraries != library_versions():
-        shutil.rmtree(trace_folder)
 
 
 def _replayed(trace: Trace, spec: StudySpec, base: Path, progress: Progressor) -> Iterator[Found]:
