@@ -5,6 +5,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+import huggingface_hub
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -179,6 +180,30 @@ def test_weights_that_change_meanwhile(tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "load", late)
     run = study(write_spec(tmp_path, spec_of(models=["toy-0"])), out=tmp_path / "out")
     assert ["changed while the study ran" in failure.reason for failure in run.failed] == [True, True]
+
+
+def test_a_branch_that_moved(tmp_path, monkeypatch):
+    """Figures of two commits of one branch side by side as if they were of the same weights."""
+    repository = make_place(tmp_path, num_models=0) / "hub" / "models--org--toy"
+    (repository / "refs").mkdir(parents=True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    def measured(commit, seed, num_workloads):
+        save_toy(repository / "snapshots" / commit, seed=seed)
+        (repository / "refs" / "main").write_text(commit)
+        spec = spec_of(models=["org/toy"], workloads=["text.txt", "prompts.jsonl", "mini"][:num_workloads])
+        return study(write_spec(tmp_path, spec), out=tmp_path / "out", retry_failed=True)
+
+    assert measured("a" * 40, seed=0, num_workloads=1).failed == ()
+    (failure,) = measured("b" * 40, seed=5, num_workloads=2).failed
+    assert f"commit {'a' * 40} (weights " in failure.reason
+    assert f"commit {'b' * 40} (weights " in failure.reason
+    assert "give one of the two commits as its revision" in failure.reason
+    (before,) = {row["weights_sha256"] for row in rows_in(tmp_path / "out") if row["status"] == "ok"}
+
+    assert measured("c" * 40, seed=0, num_workloads=3).failed == ()  # another commit, the same weights
+    assert {row["weights_sha256"] for row in rows_in(tmp_path / "out")} == {before}
 
 
 def broken_place(folder):

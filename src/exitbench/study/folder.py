@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pydantic
 
-from exitbench.errors import StudyError
+from exitbench.errors import ModelError, StudyError
 from exitbench.files import replacing, write_json
+from exitbench.models.source import ModelSource
 from exitbench.study.cells import Cell
 from exitbench.study.factors import Observed, words_of
 from exitbench.study.results import CELLS, SPEC_FILE, read_table
@@ -58,6 +59,7 @@ class StudyFolder:
     def __init__(self, path: Path, spec: StudySpec) -> None:
         self.path = path
         self._spec = spec
+        self._cells: Sequence[Cell] = ()
         if self._spec_file.is_file():
             if why := why_another_study(read_spec(self._spec_file), spec):
                 raise StudyError(f"{path} holds another study: {why}; choose another --out folder")
@@ -88,6 +90,7 @@ class StudyFolder:
         if not self._spec_file.is_file() or self._spec_file.read_bytes() != spec_text:
             with replacing(self._spec_file) as temporary:
                 temporary.write_bytes(spec_text)
+        self._cells = cells
         planned = {cell.id: cell for cell in cells}
         for file in sorted((self.path / CELLS).glob("*.parquet")):
             if file.stem in planned:
@@ -137,6 +140,37 @@ class StudyFolder:
         """Whether a cell was measured or failed."""
         return self.rows_of(cell.id).is_file()
 
+    def refuse_other_weights(self, cell: Cell, source: ModelSource) -> None:
+        """Hold the weights of a cell against those that other cells of its model were measured on.
+
+        A branch of the hub may move between two runs, and no name of a cell tells.
+
+        Args:
+            cell: about to be measured.
+            source: of its weights.
+
+        Raises:
+            ModelError: they differ.
+        """
+        names = ["status", "figure", "weights_sha256", "config_sha256"]
+        same = (cell.model.source, cell.model.load_revision)
+        for other in self._cells:
+            if (other.model.source, other.model.load_revision) != same or not self.is_tried(other):
+                continue
+            file = self.rows_of(other.id)
+            table = read_table(file, names)
+            there = tuple(table[name][0].as_py() for name in names[2:])
+            if _has_failed(table):
+                continue
+            if there != (source.weights_sha256, source.config_sha256):
+                commit = _observed(file, table).commit
+                raise ModelError(
+                    f"{cell.model.name} moved: here it is {_named(source.revision, source.weights_sha256)}, and cell "
+                    f"{other.id} was measured on {_named(commit, there[0])}; give one of the two commits as its "
+                    "revision, or delete that model's cells and run with --retry-failed"
+                )
+            return
+
     def write(self, cell: Cell, rows: list[Row], observed: Observed) -> None:
         """Store the rows of a cell, and drop its scratch if it did not fail."""
         write_rows(self.rows_of(cell.id), rows, notes={_OBSERVED: observed.model_dump_json()})
@@ -169,3 +203,8 @@ def _observed(file: Path, table: pa.Table) -> Observed:
             f"{file} does not say what was observed of its model ({_OBSERVED} in its metadata), as if another program "
             "had written it anew; delete it and run the study again"
         ) from error
+
+
+def _named(commit: str | None, weights_sha256: str) -> str:
+    """Weights and what comes with them, for people."""
+    return f"commit {commit or 'unknown'} (weights {weights_sha256[:12]})"

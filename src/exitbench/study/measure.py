@@ -124,7 +124,8 @@ def observed_of(cell: Cell, loaded: LoadedModel | None) -> Observed:
     if listed is not None:
         gaps = {name: value for name, value in counted if getattr(listed, name) is None and name != "origin"}
         counted = listed.model_copy(update=gaps)
-    return Observed(facts=counted, tied_head=has_tied_head(loaded.model))
+    commit = loaded.source.revision if loaded.source.kind == "hub" else None
+    return Observed(facts=counted, tied_head=has_tied_head(loaded.model), commit=commit)
 
 
 def has_tied_head(model: PreTrainedModel) -> bool | None:
