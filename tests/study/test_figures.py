@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from exitbench.replay.assemble import ReplayOptions, policies_named, replay
+from exitbench.policies.confidence import DecayingThreshold, Margin, TopProbability
+from exitbench.replay.assemble import ReplayOptions, replay
 from exitbench.representation.record import Representation
 from exitbench.score import score
 from exitbench.stats.figure import Curve
@@ -65,21 +66,22 @@ def test_fast_card(make_trace):
 
 def test_policies(typical_trace):
     """Policies that nobody asked for, or the figures of one under the name of another."""
-    policies = policies_named(typical_trace, ["margin"], probes=["every", "every-2"])
+    policies = [TopProbability(), *(DecayingThreshold(temperature=t) for t in (1.0, 9.0)), Margin()]
     record = replay(typical_trace, policies, options=ReplayOptions(draws=200))
-    variants = [(policy.name, policy.schedule.text) for policy in policies]
+    variants = [None, "calm-decay every a.json", "calm-decay every b.json", "margin every"]
     names = assert_sound(replay_figures(record, variants))
     assert set(names) == set(POLICY_FIGURES)
-    for figure in names["policy_savings"]:
-        (point,) = [
-            p
-            for p in record.points
-            if (f"{p.policy} {p.probes}", f"{p.procedure} {p.risk} {p.eps:g}") == (figure.variant, figure.target)
-        ]
-        assert figure.value == (None if point.saved_blocks is None else point.saved_blocks.value)
-    assert {figure.variant for figure in names["policy_savings"]} == {"margin every", "margin every-2"}
+    assert {figure.variant for figure in names["policy_savings"]} == set(variants[1:])
+    for variant, policy in zip(variants[1:], policies[1:], strict=True):
+        alone = replay(typical_trace, [policy], options=ReplayOptions(draws=200))
+        expected = {
+            f"{p.procedure} {p.risk} {p.eps:g}": p.saved_blocks for p in alone.points if p.policy == policy.name
+        }
+        found = {f.target: f.value for f in names["policy_savings"] if f.variant == variant}
+        assert found == {target: figure and figure.value for target, figure in expected.items()}
     missing = assert_sound(no_policy_figures("too few", variants))
-    assert [f.reason for f in missing["policy_savings"]] == ["too few"] * 2
+    assert [f.variant for f in missing["policy_savings"]] == variants[1:]
+    assert [f.reason for f in missing["policy_savings"]] == ["too few"] * 3
 
 
 def test_representation():

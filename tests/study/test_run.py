@@ -12,8 +12,12 @@ import torch
 
 from exitbench.api import study
 from exitbench.errors import ExitbenchError, ReportError, StudyError, TraceError
+from exitbench.models.cache import hash_file
 from exitbench.models.toy import save_toy
+from exitbench.policies.confidence import DecayingThreshold
+from exitbench.policies.files import write_policy
 from exitbench.study import run as run_module
+from exitbench.study.results import read_rows
 from exitbench.study.run import Ledger
 from exitbench.trace.lock import sole_writer
 from toy_study import make_place, rows_in, spec_of, write_spec
@@ -336,6 +340,21 @@ def test_scratch_of_no_use_is_dropped(tmp_path, monkeypatch, damage):
     run = study(spec, out=tmp_path / "out", retry_failed=True)
     assert run.failed == ()
     assert "torch 1.0" not in rows_in(tmp_path / "out")[0]["libraries"]
+
+
+def test_policy_files_of_one_class(tmp_path):
+    """Two policies under one name, so that the finished study cannot be read."""
+    make_place(tmp_path, num_models=1)
+    for temperature, name in ((1.0, "a/fit.json"), (9.0, "b/fit.json"), (3.0, "other.json")):
+        write_policy(tmp_path / name, DecayingThreshold(temperature=temperature))
+    policies = [*("a/fit.json", "b/fit.json", "other.json"), {"policy": "calm-decay", "probes": "every"}]
+    spec = spec_of(models=["toy-0"], workloads=["prompts.jsonl"], measure=[], policies=policies)
+    spec["settings"]["limit"] = 12
+    run = study(write_spec(tmp_path, spec), out=tmp_path / "out")
+    variants = {row.variant for row in read_rows([run.folder])}
+    hashes = [hash_file(tmp_path / name)[:8] for name in ("a/fit.json", "b/fit.json")]
+    files = [*(f" fit.json {short}" for short in hashes), " other.json", ""]
+    assert variants == {f"calm-decay every{file}" for file in files}
 
 
 def test_time_is_booked_once(monkeypatch):

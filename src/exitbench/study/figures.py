@@ -5,6 +5,7 @@ Names are those of the records; of policies, see `POLICY_FIGURES`. Non-goals: co
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 from exitbench.replay.result import Replay
@@ -141,29 +142,25 @@ def _curve(name: str, curve: Curve, unit: str, counts: dict[str, Any], **place: 
         )
 
 
-def replay_figures(replay: Replay, variants: Sequence[tuple[str, str]]) -> Iterator[Found]:
+def replay_figures(replay: Replay, variants: Sequence[str | None]) -> Iterator[Found]:
     """What policies save and change at every target.
 
     Args:
         replay: of the cell's trace.
-        variants: (policy, probes) to report; a replay also compares the plain threshold and the best of all.
+        variants: how rows name the policies that were given to the replay, in that order; None leaves one out. The best
+            of all, which a replay adds, is left out too.
     """
-    for point in replay.points:
-        if (point.policy, point.probes) not in variants:
-            continue
-        place: dict[str, Any] = {
-            "variant": _variant(point.policy, point.probes),
-            "target": f"{point.procedure} {point.risk} {point.eps:g}",
-        }
-        for name, field in POLICY_FIGURES.items():
-            yield _figure(name, getattr(point, field), point.reasons.get(field), _SHARE, **place)
+    for target, points in groupby(replay.points, key=lambda point: f"{point.procedure} {point.risk} {point.eps:g}"):
+        for point, variant in zip(points, variants, strict=False):
+            if variant is None:
+                continue
+            for name, field in POLICY_FIGURES.items():
+                reason = point.reasons.get(field)
+                yield _figure(name, getattr(point, field), reason, _SHARE, variant=variant, target=target)
 
 
-def no_policy_figures(reason: str, variants: Sequence[tuple[str, str]]) -> Iterator[Found]:
+def no_policy_figures(reason: str, variants: Sequence[str | None]) -> Iterator[Found]:
     """The same where nothing could be replayed."""
-    for policy, probes in variants:
-        yield Found(figure="policy_savings", variant=_variant(policy, probes), unit=_SHARE, reason=reason)
-
-
-def _variant(policy: str, probes: str) -> str:
-    return f"{policy} {probes}"
+    for variant in variants:
+        if variant is not None:
+            yield Found(figure="policy_savings", variant=variant, unit=_SHARE, reason=reason)

@@ -5,6 +5,7 @@ libraries, or the model lay elsewhere) is of no use and is dropped.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -15,8 +16,11 @@ from transformers import PreTrainedModel
 
 from exitbench.env import library_versions
 from exitbench.errors import CorruptTraceError, OtherTraceError
+from exitbench.models.cache import hash_file
 from exitbench.models.catalogue import ModelFacts, catalogue, facts_of
 from exitbench.models.load import LoadedModel
+from exitbench.policies import ExitPolicy
+from exitbench.policies.confidence import TopProbability
 from exitbench.progress import SILENT, Progressor
 from exitbench.replay.assemble import ReplayOptions, policies_named, replay, why_no_replay
 from exitbench.representation.measure import represent
@@ -138,15 +142,31 @@ def has_tied_head(model: PreTrainedModel) -> bool | None:
 
 
 def _replayed(trace: Trace, spec: StudySpec, base: Path, progress: Progressor) -> Iterator[Found]:
-    policies = []
-    for entry in spec.policies:
-        name = str(base / entry.policy) if entry.policy.endswith(".json") else entry.policy
-        policies += [one for one in policies_named(trace, [name], probes=entry.probes) if one not in policies]
-    variants = [(policy.name, policy.schedule.text) for policy in policies]
+    policies, variants = zip(*_policies(trace, spec, base), strict=True)
     if why := why_no_replay(trace):
         return no_policy_figures(why, variants)
-    replayed = replay(trace, policies, options=ReplayOptions(seed=spec.seed), progress=progress)
-    return replay_figures(replayed, variants)
+    return replay_figures(replay(trace, policies, options=ReplayOptions(seed=spec.seed), progress=progress), variants)
+
+
+def _policies(trace: Trace, spec: StudySpec, base: Path) -> list[tuple[ExitPolicy, str | None]]:
+    """What is replayed, and the variant of its rows: class and probes, and which file, by its contents if need be.
+
+    The plain threshold, which a replay has in any case, has no variant unless the spec names it.
+    """
+    files = {entry.policy for entry in spec.policies if entry.policy.endswith(".json")}
+    names = Counter(Path(file).name for file in files)
+    found: list[tuple[ExitPolicy, str | None]] = []
+    for entry in spec.policies:
+        name, words = entry.policy, []
+        if name in files:
+            path = base / Path(name).expanduser()
+            name, words = str(path), [path.name] + [hash_file(path)[:8]] * (names[path.name] > 1)
+        for policy in policies_named(trace, [name], probes=entry.probes):
+            if all(policy != other for other, _ in found):
+                found.append((policy, " ".join((policy.name, policy.schedule.text, *words))))
+    if all(policy != TopProbability() for policy, _ in found):
+        found.insert(0, (TopProbability(), None))
+    return found
 
 
 def _identity(cell: Cell, spec: StudySpec, observed: Observed, command: str) -> dict[str, Any]:
