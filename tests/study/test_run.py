@@ -59,7 +59,8 @@ def test_what_a_study_leaves(finished, place):
         assert (row["family"], row["kind"], row["num_blocks"], row["tied_head"]) == ("llama", "dense", 4, True)
         assert (row["dtype"], row["device"], row["readout"], row["limit"]) == ("float32", "cpu", "logit", 4)
         assert (row["max_new_tokens"], row["document_tokens"]) == ((3, None) if row["on"] == "answers" else (None, 24))
-        assert (row["value"] is None) == (row["status"] == "missing") == (row["reason"] is not None)
+        assert (row["value"] is None) == (row["status"] == "missing")
+        assert (row["low"] is None) == (row["reason"] is not None)
         assert "torch" in row["libraries"]
         assert len(row["weights_sha256"]) == len(row["config_sha256"]) == len(row["workload_sha256"]) == 64
     assert {"ees", "ees_star", "decided", "batch", "eas", "aes_1pct", "n_failed"} <= {row["figure"] for row in rows}
