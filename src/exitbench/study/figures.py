@@ -80,7 +80,7 @@ class Found:
 
 def card_figures(card: ScoreCard) -> Iterator[Found]:
     """Every figure and curve of a card, EAS at every alpha, and how many samples failed."""
-    counts = {"n_tokens": card.n_tokens, "n_prompts": card.n_prompts}
+    counts: dict[str, Any] = {"n_tokens": card.n_tokens, "n_prompts": card.n_prompts}
     reason = f"{_NO_INTERVAL}: it is a count"
     yield Found(figure="n_failed", value=card.n_failed, unit="samples", reason=reason, **counts)
     yield from _fields(card, counts)
@@ -115,7 +115,7 @@ def untrained_figures(record: Untrained) -> Iterator[Found]:
         yield Found(figure="ees_untrained", variant=str(seed), value=ees, unit=_SHARE, reason=spread, **counts)
 
 
-def _fields(record: Reasoned, counts: dict[str, int]) -> Iterator[Found]:
+def _fields(record: Reasoned, counts: dict[str, Any]) -> Iterator[Found]:
     """The fields of a record that are figures or curves."""
     for name, field in type(record).model_fields.items():
         value, unit = getattr(record, name), _UNITS.get(name, _SHARE)
@@ -127,7 +127,7 @@ def _fields(record: Reasoned, counts: dict[str, int]) -> Iterator[Found]:
             yield Found(figure=name, unit=unit, reason=record.reasons[name])
 
 
-def _pairs(record: Representation, counts: dict[str, int]) -> Iterator[Found]:
+def _pairs(record: Representation, counts: dict[str, Any]) -> Iterator[Found]:
     """The fields of a record that are figures of two depths."""
     for name, field in Representation.model_fields.items():
         if field.annotation not in (Pairs, Pairs | None):
@@ -148,14 +148,14 @@ def _figure(name: str, figure: Figure | None, reason: str | None, unit: str, **p
     return _found(name, (figure.value, figure.low, figure.high), unit, counts, **place)
 
 
-def _curve(name: str, curve: Curve, unit: str, counts: dict[str, int], **place: Any) -> Iterator[Found]:
+def _curve(name: str, curve: Curve, unit: str, counts: dict[str, Any], **place: Any) -> Iterator[Found]:
     """One figure a point; its place is a depth where the axis is one."""
     for at, *numbers in zip(curve.at, curve.value, curve.low, curve.high, strict=True):
         where: dict[str, Any] = {"depth": int(at)} if curve.axis == "depth" else {"at": float(at)}
         yield _found(name, numbers, unit, counts, **where, **place)
 
 
-def _found(name: str, numbers: Sequence[float | None], unit: str, counts: dict[str, int], **place: Any) -> Found:
+def _found(name: str, numbers: Sequence[float | None], unit: str, counts: dict[str, Any], **place: Any) -> Found:
     """A figure from its value, low and high, with why one of them is not there."""
     value, low, high = numbers
     reason = None

@@ -10,7 +10,7 @@ Non-goals: choosing among rows, and computing anything with them.
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -101,7 +101,7 @@ def rows_of_file(path: Path) -> list[Row]:
     return [_row(values, path) for values in read_table(path).to_pylist()]
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read one file of rows as a table, whole or some of its columns.
 
     Raises:
