@@ -26,6 +26,8 @@ class Roll:
 
     judged: Judged
     taking_part: tuple[Unit, ...]
+    lacking: tuple[Unit, ...]
+    """Models that take no part for want of the primary figure alone."""
     models: list[JudgedModel]
     """All of them, in the order of the rows."""
     falling_short: list[str]
@@ -46,9 +48,11 @@ def call_roll(rows: Sequence[Row], spec: FindingSpec) -> Roll:
     judged, kept = judged_rows(rows, Judged(workload=spec.workload, on=spec.on, readout=spec.readout))
     there = units(kept)
     short: list[str] = []
-    models, taking_part = [], []
+    models, taking_part, lacking = [], [], []
     for unit in there:
         why = _absent(unit, spec)
+        if why is None and (why := _without_figure(unit, spec)) is not None:
+            lacking.append(unit)
         lacks = None if why is not None else _falls_short(unit, spec)
         if lacks is not None:
             short.append(f"{unit.label} ({lacks})")
@@ -58,6 +62,7 @@ def call_roll(rows: Sequence[Row], spec: FindingSpec) -> Roll:
     return Roll(
         judged=judged,
         taking_part=tuple(taking_part),
+        lacking=tuple(lacking),
         models=models,
         falling_short=short,
         cautions=_cautions(spec, there, taking_part),
@@ -74,11 +79,15 @@ def _absent(unit: Unit, spec: FindingSpec) -> str | None:
         if unit.text(spec.factor) not in (spec.reference, *spec.against):
             return f"{spec.factor} is {unit.text(spec.factor)}, which is not compared"
         if spec.pair is not None and unit.pair(spec) is None:
-            return f"its pair is not known ({spec.pair})"
+            return unit.no_pair(spec)
     elif unit.covariate(spec.factor) is None:
         return f"{spec.factor} is {unit.text(spec.factor)}, no number of this axis"
     if unit.stratum(spec.within) is None:
         return f"{spec.within.factor if spec.within else ''} is not known"
+    return None
+
+
+def _without_figure(unit: Unit, spec: FindingSpec) -> str | None:
     row = unit.one_of(spec.primary)
     if row is None or row.value is None:
         return f"no {spec.primary.text}: {'no such row' if row is None else row.reason or 'no reason given'}"
@@ -111,7 +120,7 @@ def _judged_model(unit: Unit, spec: FindingSpec, left_out: str | None, *, falls_
         n_tokens=None if row is None else row.n_tokens,
         n_prompts=None if row is None else row.n_prompts,
         facts={name: unit.fact(name) for name in ("total_params_b", "active_params_b")}
-        | {name: unit.covariate(name) for name in spec.covariates if unit.failure is None},
+        | {name: unit.known(name) for name in spec.covariates if unit.failure is None},
         left_out=left_out,
         falls_short=falls_short,
     )
