@@ -66,7 +66,7 @@ def test_the_page_has_all_that_was_fixed_and_found():
         "| failed |  |  |  |  | n/a | n/a | n/a | n/a | n/a | n/a | not measured: out of memory |",
         "no models of both groups to compare",
         "same side",
-        "no eas of models to compare",
+        "no eas of any of 6 models: no such row",
         "normal figures in either group",
         "would be found with 80 % power",
         "Models are taken to be independent",

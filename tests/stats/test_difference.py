@@ -69,6 +69,24 @@ def test_no_spread_no_t_test(y, x, words):
     assert permuted_difference(np.array(y), np.array(x, dtype=float), np.zeros(len(y), np.int64)).p is not None
 
 
+def test_a_difference_of_rounding_size_is_none():
+    """An effect of 3e-17 that has a sign, or one arrangement of the same sums that counts as further out."""
+    y, x = np.array([0.1, 0.2, 0.3, 0.3, 0.2, 0.1]), np.repeat([1.0, 0.0], 3)
+    assert y[:3].mean() != y[3:].mean()
+    one, pairs = np.zeros(6, np.int64), np.tile(np.arange(3), 2)
+    for found in (student_difference(y, x, one), permuted_difference(y, x, one), student_difference(y, x, pairs)):
+        assert found.value == 0
+        assert found.p == pytest.approx(1)
+
+
+def test_no_interval_says_why():
+    """A difference whose interval is missing without a word."""
+    found = permuted_difference(np.array([0.1, 0.2, 0.3]), np.array([1.0, 0, 0]), np.zeros(3, np.int64))
+    assert (found.low, found.high) == (None, None)
+    assert "2 in each are needed" in found.no_interval
+    assert permuted_difference(Y, GROUPS, ONE).no_interval is None
+
+
 def test_nobody_to_compare_with():
     """A size that only one kind has, counted as if it were matched."""
     x, strata = np.array([1.0, 0, 1, 1]), np.array([0, 0, 1, 2])

@@ -34,7 +34,9 @@ def test_variance_with_ties_is_that_of_all_arrangements():
     orders = np.array(list(permutations(y)))
     s = np.sign(orders[:, second] - orders[:, first]) @ np.sign(x[second] - x[first])
     assert _variance_of_s(y, x) == pytest.approx(s.var())
-    constant = theil_sen(np.zeros(6), np.array([0.0, 0, 0, 0, 0, 1]), np.zeros(6, np.int64))
+    constant = theil_sen(np.zeros(6), np.array([0.0, 0, 0, 0, 1, 1]), np.zeros(6, np.int64))
+    assert constant.no_interval is not None
+    constant = theil_sen(np.zeros(6), np.array([0.0, 0, 0, 1, 1, 2]), np.zeros(6, np.int64))
     assert (constant.slope, constant.low, constant.high) == (0, 0, 0)
 
 
@@ -76,7 +78,52 @@ def test_no_axis_no_trend():
     assert theil_sen(np.array([0.1]), np.array([1.0]), np.zeros(1, np.int64)) is None
 
 
-def test_few_models_have_no_interval():
-    """The smallest and the largest slope of three models, published as a 95 % interval."""
-    found = theil_sen(np.array([0.1, 0.2, 0.25]), np.arange(3.0), np.zeros(3, np.int64))
+@pytest.mark.parametrize(
+    ("x", "strata", "count"),
+    [
+        (np.arange(3.0), np.zeros(3), 6),
+        (np.arange(4.0), np.zeros(4), 24),
+        (np.tile([0.0, 1], 4), np.repeat(np.arange(4), 2), 16),
+        (np.tile([0.0, 1], 5), np.repeat(np.arange(5), 2), 32),
+        (np.repeat([0.0, 1], [3, 4]), np.zeros(7), 35),
+    ],
+)
+def test_few_models_have_no_interval(x, strata, count):
+    """All slopes of four models, which hold the true one in 92 % of cases, published as a 95 % interval."""
+    found = permuted_trend(np.sqrt(np.arange(len(x))), x, strata.astype(np.int64))
     assert (found.low, found.high) == (None, None)
+    assert found.no_interval == (
+        f"{count} arrangements of the models allow no p-value below {2 / count:.2g}; 95 % takes 0.05"
+    )
+
+
+@pytest.mark.parametrize(
+    ("x", "strata"),
+    [
+        (np.arange(5.0), np.zeros(5)),
+        (np.arange(6.0), np.zeros(6)),
+        (np.tile([0.0, 1], 6), np.repeat(np.arange(6), 2)),
+        (np.repeat([0.0, 1], [1, 39]), np.zeros(40)),
+        (np.repeat([1.0, 2, 3], 3), np.zeros(9)),
+        (np.tile(np.arange(3.0), 3), np.repeat(np.arange(3), 3)),
+    ],
+)
+def test_intervals_hold_the_true_slope(x, strata):
+    """An interval that is called one of 95 % and is shorter."""
+    rng, strata = np.random.default_rng(7), strata.astype(np.int64)
+    draws = 2_000
+    held = 0
+    for _ in range(draws):
+        found = theil_sen(0.1 * x + rng.normal(size=len(x)), x, strata)
+        held += found.low <= 0.1 <= found.high
+    assert held / draws >= 0.95 - 2.5 * np.sqrt(0.05 * 0.95 / draws)
+
+
+def test_slopes_of_rounding_size_are_none():
+    """A trend of 1e-17 with a sign, or figures in perfect order by their last digit."""
+    x, one = np.arange(4.0), np.zeros(4, np.int64)
+    assert theil_sen(np.array([0.1, 0.6, 0.5, 0.4]), x, one).slope == 0  # the middle slopes are 0.1 and -0.1
+    flat = np.array([0.3, 0.3 + 1e-16, 0.3 + 2e-16, 0.3 + 3e-16])
+    assert len(set(flat)) > 2
+    found = permuted_trend(flat, x, one)
+    assert (found.value, found.p, theil_sen(flat, x, one).tau) == (0, 1, 0)

@@ -200,11 +200,35 @@ def test_a_figure_that_was_to_be_looked_at_is_missing():
     assert finding.verdict == "undecided"
     (other,) = finding.comparisons[0].sensitivity
     assert (other.value, other.turn, other.n_models) == (None, None, 0)
-    assert other.reason == "no aes_5pct of models to compare"
+    assert other.reason == "no aes_5pct of any of 6 models: no such row"
     nulls = [model_row(row.model, None, "aes_5pct", kind=row.kind) for row in _kinds(DENSE)]
-    assert (
-        judged(_kinds(DENSE) + nulls, sensitivity=["aes_5pct"]).comparisons[0].sensitivity[0].reason == "there is none"
-    )
+    (other,) = judged(_kinds(DENSE) + nulls, sensitivity=["aes_5pct"]).comparisons[0].sensitivity
+    assert other.reason == "no aes_5pct of any of 6 models: there is none"
+    dense = [model_row(f"dense-{i}", 0.1, "aes_5pct", kind="dense") for i in range(3)]
+    (other,) = judged(_kinds(DENSE) + dense, sensitivity=["aes_5pct"]).comparisons[0].sensitivity
+    assert other.reason == "no aes_5pct of 3 of 6 models (moe-0, moe-1, moe-2): no such row"
+
+
+def test_a_primary_figure_that_is_missing_is_named():
+    """A figure that nobody has, or that one side lacks, read as too few models."""
+    finding = judged(_kinds(DENSE), primary="ees_stra")
+    assert finding.why == "no ees_stra of any of 6 models: no such row"
+    lacking = [model_row(row.model, None, kind=row.kind) for row in _kinds({"moe": 0.2}, seeds=5)]
+    finding = judged([*_kinds({"dense": 0.3}), *lacking], against=["moe", "ssm"])
+    assert [c.reason for c in finding.comparisons] == [
+        "no ees of 5 of 8 models (moe-0, moe-1, moe-2, ..): there is none",
+        "no models of both groups to compare",
+    ]
+
+
+def test_an_effect_of_rounding_size_turns_nothing():
+    """A tie, or a support, by the last digit of a sum."""
+    y = [0.1, 0.2, 0.3, 0.3, 0.2, 0.1]
+    assert sum(y[:3]) > sum(y[3:])
+    even = [model_row(row.model, v, "eas", kind=row.kind) for row, v in zip(_kinds(DENSE), y, strict=True)]
+    for rows in (_kinds(DENSE) + even, _kinds({"dense": 0.2, "moe": 0.3}) + even):
+        (only,) = judged(rows, sensitivity=["eas"]).comparisons
+        assert (only.sensitivity[0].value, only.sensitivity[0].turn) == (0, "none")
 
 
 def test_generations_within_families():
@@ -285,6 +309,8 @@ def test_covariates_are_held_fixed_where_models_allow():
     assert held.value == pytest.approx(0.1, abs=0.005)
     assert held.covariates == ["vocab_size"]
     assert held.turn == "none"
+    assert finding.models[3].facts["vocab_size"] == round(10**4.3), "sizes are shown as they are"
+    assert finding.models[3].facts["tied_head"] is True
     few = judged(rows_of(dict(list(figures.items())[:5])), covariates=["vocab_size"])
     assert few.comparisons[0].adjusted.value is None
     assert "more than these are needed" in few.comparisons[0].adjusted.reason

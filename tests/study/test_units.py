@@ -5,7 +5,7 @@ import pytest
 from exitbench.errors import ReportError
 from exitbench.study.finding_spec import Measure, Within, parse_finding
 from exitbench.study.units import Judged, expand, judged_rows, units
-from result_rows import model_row
+from result_rows import judged, model_row
 
 OPEN = Judged(workload=None, on=None, readout=None)
 
@@ -67,15 +67,31 @@ def test_bands():
 def test_pairs_of_the_catalogue():
     """A base and what was made of it that never meet, since hub ids are written with capitals."""
     spec = parse_finding({"question": "stages", "claim": "c", "smallest_effect": 0.1, "pair": "catalogue"})
-    base, tuned, unknown = units(
+    base, tuned, short, *unknown = units(
         [
-            model_row("base", source="HuggingFaceTB/SmolLM2-135M", stage="base"),
+            model_row("base", source="huggingfacetb/SmolLM2-135m", stage="base"),
             model_row("tuned", source="HuggingFaceTB/SmolLM2-135M-Instruct", stage="instruct"),
-            model_row("unknown", source="./mine", stage="instruct"),
+            model_row("short", source="smollm2-135m-instruct", stage="instruct"),
+            model_row("folder", source="./mine", stage="base"),
+            model_row("tuned-folder", source="./mine-too", stage="instruct"),
+            model_row("no-base", source="HuggingFaceTB/SmolLM2-135M", stage="instruct"),
         ]
     )
-    assert base.pair(spec) == tuned.pair(spec) == "huggingfacetb/smollm2-135m"
-    assert unknown.pair(spec) is None
+    assert base.pair(spec) == tuned.pair(spec) == short.pair(spec) == "HuggingFaceTB/SmolLM2-135M"
+    assert [unit.pair(spec) for unit in unknown] == [None] * 3
+
+
+def test_a_pair_that_is_not_known_says_what_to_do():
+    """Folders left out one and all, and no word on how to pair them."""
+    rows = [model_row("m", 0.1, source="./mine", stage="base"), model_row("n", 0.1, source="./n", stage="instruct")]
+    finding = judged(rows, "stages", pair="catalogue")
+    assert [model.left_out for model in finding.models] == [
+        "its pair is not known: the catalogue has no ./mine; give both of a pair one tag, and say 'pair: tags.NAME'",
+        "its pair is not known: the catalogue has no ./n; give both of a pair one tag, and say 'pair: tags.NAME'",
+    ]
+    rows = [model_row("m", source="HuggingFaceTB/SmolLM2-135M", stage="instruct")]
+    assert "the catalogue knows no base of m;" in judged(rows, "stages", pair="catalogue").models[0].left_out
+    assert judged(rows, "stages").models[0].left_out == "its pair is not known (tags.pair)"
 
 
 def test_open_figures_are_every_one_of_them():

@@ -47,25 +47,27 @@ def num_arrangements(labels: Floats, strata: Ints) -> int:
     return count
 
 
-def permutation_p(labels: Floats, strata: Ints, effect: Callable[[Floats], Floats], *, seed: int = 0) -> Permuted:
+def permutation_p(
+    labels: Floats, strata: Ints, effect: Callable[[Floats], Floats], *, rounding: float, seed: int = 0
+) -> Permuted:
     """Test whether labels matter.
 
     Args:
         labels: (N,) numbers; models of one label are alike.
         strata: (N,) within which labels are exchanged.
         effect: labels (A, N) -> (A,) their effects.
+        rounding: what effects that are the same may differ by, being summed in another order.
         seed: of the sample, where there are too many arrangements.
     """
     count = num_arrangements(labels, strata)
     exact = count <= MOST_ARRANGEMENTS
     observed = effect(labels[None])[0]
     chunks = _every(labels, strata) if exact else _some(labels, strata, np.random.default_rng(seed))
-    slack = 1e-9 * max(abs(observed), np.finfo(np.float64).tiny)  # the same effect, summed in another order
     above = below = total = 0
     for chunk in chunks:
         effects = effect(chunk)
-        above += int(np.sum(effects >= observed - slack))
-        below += int(np.sum(effects <= observed + slack))
+        above += int(np.sum(effects >= observed - rounding))
+        below += int(np.sum(effects <= observed + rounding))
         total += len(chunk)
     assert total == (count if exact else SAMPLE + 1)
     return Permuted(p=min(1.0, 2 * min(above, below) / total), floor=min(1.0, 2 / total), exact=exact)

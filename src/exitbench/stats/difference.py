@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from exitbench.stats.arrange import permutation_p
 from exitbench.stats.evidence import Evidence, by_t
 from exitbench.stats.regression import regress
+from exitbench.stats.rounding import ROUNDING, settled
 
 __all__ = ["comparable", "permuted_difference", "student_difference"]
 
@@ -46,16 +47,19 @@ def permuted_difference(y: Floats, x: Floats, strata: Ints, *, seed: int = 0) ->
     share = np.array([x[strata == stratum].mean() for stratum in strata])  # the same in every arrangement
     weight = np.sum((x - share) ** 2)
 
-    def effect(labels: Floats) -> Floats:
-        return np.asarray((labels - share) @ y / weight)
+    size = float(np.max(np.abs(y)))
 
-    permuted = permutation_p(x, strata, effect, seed=seed)
+    def effect(labels: Floats) -> Floats:
+        return settled((labels - share) @ y / weight, size)
+
+    permuted = permutation_p(x, strata, effect, rounding=ROUNDING * size, seed=seed)
     student = student_difference(y, x, strata)
     return Evidence(
         test="permutation",
         value=float(effect(x[None])[0]),
         low=student.low,
         high=student.high,
+        no_interval=student.reason,
         rests_on=rests_on,
         **vars(permuted),
     )
@@ -70,10 +74,11 @@ def student_difference(y: Floats, x: Floats, strata: Ints) -> Evidence:
     if min(map(len, groups)) < 2:
         reason = f"groups of {len(groups[0])} and {len(groups[1])} models; 2 in each are needed to see a spread"
         return Evidence(test="t", rests_on=rests_on, reason=reason)
-    if not max(map(np.ptp, groups)) > 1e-9 * np.max(np.abs(y)):
+    size = float(np.max(np.abs(y)))
+    if not max(map(np.ptp, groups)) > ROUNDING * size:
         reason = "models of one group do not differ, so there is no error to set the difference against"
         return Evidence(test="t", rests_on=rests_on, reason=reason)
-    value = float(groups[0].mean() - groups[1].mean())
+    value = float(settled(groups[0].mean() - groups[1].mean(), size))
     errors = np.array([group.var(ddof=1) / len(group) for group in groups])
     se = float(np.sqrt(errors.sum()))
     df = float(

@@ -21,6 +21,8 @@ class Evidence(BaseModel):
     low: float | None = None
     """Of its 95 % interval."""
     high: float | None = None
+    no_interval: str | None = None
+    """Why an effect has none."""
     p: float | None = None
     """Two-sided, for one comparison alone."""
     floor: float | None = None

@@ -15,14 +15,13 @@ from scipy.stats import chi2, norm, t
 from statsmodels.regression.linear_model import OLS
 
 from exitbench.stats.evidence import Evidence, TestName, by_t
+from exitbench.stats.rounding import ROUNDING, settled
 
 __all__ = ["LEAST_CLUSTERS", "POWER", "detectable", "hedges", "regress"]
 
 LEAST_CLUSTERS = 3
 POWER = 0.8
 _GRID = 4_000
-_NO_SPREAD = 1e-9
-"""Share of the figures' own size below which differences are rounding."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -71,10 +70,10 @@ def regress(
         fit = OLS(y, design).fit(cov_type="cluster", cov_kwds={"groups": clusters}, use_t=True)
         df = len(np.unique(clusters)) - 2
     se = float(fit.bse[0])
-    if not se > _NO_SPREAD * float(np.max(np.abs(y)) / np.ptp(x)):
+    size = float(np.max(np.abs(y)) / np.ptp(x))
+    if not se > ROUNDING * size:
         return without("the models do not differ beyond it, so there is no error to set it against")
-    value = float(fit.params[0])
-    return by_t(test, value, se, df, rests_on)
+    return by_t(test, float(settled(fit.params[0], size)), se, df, rests_on)
 
 
 def detectable(se: float, df: float, alpha: float) -> float:
@@ -108,9 +107,10 @@ def hedges(y: Floats, x: Floats, strata: Ints) -> float | None:
         return None
     fit = OLS(y, design).fit()
     spread = float(np.sqrt(fit.mse_resid))
-    if not spread > _NO_SPREAD * np.max(np.abs(y)):
+    size = float(np.max(np.abs(y)))
+    if not spread > ROUNDING * size:
         return None
-    return float(fit.params[0] / spread * (1 - 3 / (4 * df - 1)))
+    return float(settled(fit.params[0], size) / spread * (1 - 3 / (4 * df - 1)))
 
 
 def _design(x: Floats, strata: Ints, covariates: Floats | None) -> Floats:

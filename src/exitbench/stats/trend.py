@@ -4,8 +4,9 @@ The Theil-Sen slope is the median over the slopes of all pairs, here of pairs of
 decides it; its interval is Sen's (Journal of the American Statistical Association 63, 1968), with the variance summed
 over strata (Hirsch, Slack and Smith, Water Resources Research 18, 1982). Of one stratum both are
 `scipy.stats.theilslopes`, which knows no strata (nor ties on both sides at once). The interval holds the slopes that
-Kendall's S does not reject, so the p-value is that of S; the median slope itself hardly tells one order from another
-where places are few.
+Kendall's S does not reject at 5 %. Where models have so few arrangements that it can reject none, there is no interval:
+all slopes of four models, from the smallest to the largest, hold the true one in 92 % of cases. The p-value is that of
+S too; the median slope itself hardly tells one order from another where places are few.
 
 Letters: N models, P pairs, A arrangements.
 """
@@ -16,10 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from exitbench.stats.arrange import permutation_p
+from exitbench.stats.arrange import num_arrangements, permutation_p
 from exitbench.stats.evidence import Evidence
+from exitbench.stats.rounding import settled
 
 __all__ = ["Trend", "permuted_trend", "theil_sen"]
+
+_LEVEL = 0.95
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,8 +35,10 @@ class Trend:
 
     slope: float
     low: float | None
-    """Of its 95 % interval; None with too few pairs for one."""
+    """Of its 95 % interval."""
     high: float | None
+    no_interval: str | None
+    """Why there is none."""
     tau: float
     """Kendall's tau-a over the pairs of one stratum that differ on the axis: share that rise less share that fall."""
 
@@ -48,14 +54,19 @@ def theil_sen(y: Floats, x: Floats, strata: Ints) -> Trend | None:
     first, second = _pairs(x, strata)
     if len(first) == 0:
         return None
-    slopes = np.sort((y[second] - y[first]) / (x[second] - x[first]))
+    size = float(np.max(np.abs(y)))
+    slopes = np.sort(settled(y[second] - y[first], size) / (x[second] - x[first]))
+    slope = float(settled(np.median(slopes), size / float(np.ptp(x))))
+    tau = float(np.mean(np.sign(slopes)))
+    count = num_arrangements(x, strata)
+    if 2 / count > 1 - _LEVEL:
+        reason = f"{count} arrangements of the models allow no p-value below {2 / count:.2g}; 95 % takes 0.05"
+        return Trend(slope=slope, low=None, high=None, no_interval=reason, tau=tau)
     variance = sum(_variance_of_s(y[strata == stratum], x[strata == stratum]) for stratum in np.unique(strata))
-    reach = float(norm.ppf(0.975)) * variance**0.5
-    low = high = None
-    if reach <= len(slopes):
-        low = float(slopes[max(round((len(slopes) - reach) / 2) - 1, 0)])
-        high = float(slopes[min(round((len(slopes) + reach) / 2), len(slopes) - 1)])
-    return Trend(slope=float(np.median(slopes)), low=low, high=high, tau=float(np.mean(np.sign(slopes))))
+    reach = float(norm.ppf((1 + _LEVEL) / 2)) * variance**0.5
+    low = slopes[max(round((len(slopes) - reach) / 2) - 1, 0)]
+    high = slopes[min(round((len(slopes) + reach) / 2), len(slopes) - 1)]
+    return Trend(slope=slope, low=float(low), high=float(high), no_interval=None, tau=tau)
 
 
 def permuted_trend(y: Floats, x: Floats, strata: Ints, *, seed: int = 0) -> Evidence:
@@ -66,17 +77,18 @@ def permuted_trend(y: Floats, x: Floats, strata: Ints, *, seed: int = 0) -> Evid
         reason = "no two models that are compared differ on the axis"
         return Evidence(test="permutation", rests_on=rests_on, reason=reason)
     first, second = np.nonzero(np.triu(strata[:, None] == strata, k=1))
-    rises = np.sign(y[second] - y[first])
+    rises = np.sign(settled(y[second] - y[first], float(np.max(np.abs(y)))))
 
     def kendalls_s(labels: Floats) -> Floats:
         return np.sign(labels[:, second] - labels[:, first]) @ rises
 
-    permuted = permutation_p(x, strata, kendalls_s, seed=seed)
+    permuted = permutation_p(x, strata, kendalls_s, rounding=0.0, seed=seed)
     return Evidence(
         test="permutation",
         value=trend.slope,
         low=trend.low,
         high=trend.high,
+        no_interval=trend.no_interval,
         rests_on=rests_on,
         **vars(permuted),
     )

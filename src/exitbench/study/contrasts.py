@@ -21,10 +21,12 @@ from exitbench.stats.trend import permuted_trend, theil_sen
 from exitbench.study.finding_spec import FindingSpec, GroupSpec, Measure, SizeSpec, TrendSpec
 from exitbench.study.units import MONTH, SIZES, Unit
 
-__all__ = ["LEAST_DF", "Contrast", "Member", "Tested", "adjust", "contrasts", "measured"]
+__all__ = ["LEAST_DF", "Contrast", "Member", "Tested", "adjust", "contrasts", "measured", "missing"]
 
 LEAST_DF = 3
 """Residual degrees of freedom that an estimate with covariates needs."""
+_MOST_NAMED = 3
+"""Models that a reason names."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -94,7 +96,25 @@ def measured(contrast: Contrast, measure: Measure, *, cluster: str | None) -> Te
         standardised = None if trend is None else trend.tau
     if cluster is not None:
         tests.append(_clustered(y, x, strata, members, cluster))
+    if why := missing(contrast, measure):
+        tests = [test.model_copy(update={"reason": why}) for test in tests]
     return Tested(members=members, evidence=tuple(tests), standardised=standardised)
+
+
+def missing(contrast: Contrast, measure: Measure) -> str | None:
+    """Say of which models a figure is missing, where that is why there is nothing to compare; None otherwise."""
+    x, strata = _arrays(contrast.members)
+    units = [m.unit for m, stays in zip(contrast.members, comparable(x, strata), strict=True) if stays]
+    if not units or _with_values(contrast, measure)[0]:
+        return None
+    rows = {unit.label: unit.one_of(measure) for unit in units}
+    without = {label: row for label, row in rows.items() if row is None or row.value is None}
+    first = next(iter(without.values()))
+    why = "no such row" if first is None else first.reason or "no reason given"
+    if len(without) == len(units):
+        return f"no {measure.text} of any of {len(units)} models: {why}"
+    named = ", ".join(list(without)[:_MOST_NAMED]) + (", .." if len(without) > _MOST_NAMED else "")
+    return f"no {measure.text} of {len(without)} of {len(units)} models ({named}): {why}"
 
 
 def adjust(

@@ -15,7 +15,7 @@ from exitbench import __version__
 from exitbench.stats.compare import holm
 from exitbench.stats.evidence import Evidence, TestName
 from exitbench.stats.regression import detectable
-from exitbench.study.contrasts import Contrast, Tested, adjust, contrasts, measured
+from exitbench.study.contrasts import Contrast, Tested, adjust, contrasts, measured, missing
 from exitbench.study.finding import Adjusted, Comparison, Finding, Power, Sensitivity
 from exitbench.study.finding_spec import ControlSpec, FindingSpec, Measure
 from exitbench.study.planned import Plan
@@ -109,11 +109,14 @@ def judge_together(cases: Sequence[Case], *, command: str = "") -> list[Finding]
 
 def _hear(spec: FindingSpec, roll: Roll) -> list[_Heard]:
     heard = []
-    for contrast in contrasts(spec, roll.taking_part):
+    with_lacking = contrasts(spec, (*roll.taking_part, *roll.lacking))
+    for contrast, fuller in zip(contrasts(spec, roll.taking_part), with_lacking, strict=True):
         tested = measured(contrast, spec.primary, cluster=spec.cluster)
         tests = {evidence.test: evidence for evidence in tested.evidence}
         clustered = tests.get("clustered")
         reason = contrast.reason or tests["permutation"].reason
+        if reason is not None:
+            reason = missing(fuller, spec.primary) or reason
         if reason is None and clustered is not None and clustered.p is None:
             reason = f"models of one {spec.cluster} are not independent, and: {clustered.reason}"
         heard.append(_Heard(contrast=contrast, tested=tested, reason=reason))
@@ -199,11 +202,6 @@ def _sensitivity(contrast: Contrast, measure: Measure, spec: FindingSpec, primar
     tested = measured(contrast, measure, cluster=spec.cluster)
     decision = _decide(_Heard(contrast=contrast, tested=tested, reason=None), spec, many)
     turn = None if primary.value is None else turn_of(primary.value, decision.value, decision.low, decision.high)
-    reason = None
-    if decision.value is None:
-        without = [member.unit for member in contrast.members if member.unit.label not in tested.labels]
-        rows = [row for unit in without if (row := unit.one_of(measure)) is not None and row.reason]
-        reason = rows[0].reason if rows else f"no {measure.text} of models to compare"
     return Sensitivity(
         figure=measure.text,
         value=decision.value,
@@ -212,7 +210,7 @@ def _sensitivity(contrast: Contrast, measure: Measure, spec: FindingSpec, primar
         p=decision.p,
         turn=turn,
         n_models=len(tested.members),
-        reason=reason,
+        reason=None if decision.value is not None else tested.evidence[0].reason,
     )
 
 

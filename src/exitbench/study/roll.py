@@ -30,6 +30,8 @@ class Roll:
 
     judged: Judged
     taking_part: tuple[Unit, ...]
+    lacking: tuple[Unit, ...]
+    """Models that take no part for want of the primary figure alone."""
     models: list[JudgedModel]
     """All of them, in the order of the rows."""
     hindrances: list[str]
@@ -57,7 +59,7 @@ def call_roll(rows: Sequence[Row], spec: FindingSpec, plan: Plan | None) -> Roll
     judged, kept = judged_rows([*rows, *waiting], wanted)
     there = units(kept)
     to_come = {row.cell for row in waiting}
-    models, taking_part = [], []
+    models, taking_part, lacking = [], [], []
     unmeasured: list[str] = []
     failed: list[str] = []
     short: list[str] = []
@@ -67,6 +69,8 @@ def call_roll(rows: Sequence[Row], spec: FindingSpec, plan: Plan | None) -> Roll
             why = unit.failure
             (unmeasured if unit.rows[0].cell in to_come else failed).append(unit.label)
         why = why or _incomparable(unit, spec)
+        if why is None and (why := _without_figure(unit, spec)) is not None:
+            lacking.append(unit)
         lacks = None if why is not None else _falls_short(unit, spec)
         if lacks is not None:
             short.append(f"{unit.label} ({lacks})")
@@ -85,6 +89,7 @@ def call_roll(rows: Sequence[Row], spec: FindingSpec, plan: Plan | None) -> Roll
     return Roll(
         judged=judged,
         taking_part=tuple(taking_part),
+        lacking=tuple(lacking),
         models=models,
         hindrances=hindrances,
         cautions=[*_of_plan(plan, taking_part), *_cautions(spec, there, taking_part)],
@@ -113,9 +118,13 @@ def _incomparable(unit: Unit, spec: FindingSpec) -> str | None:
     if unit.text(spec.factor) is None:
         return f"{spec.factor} is not known"
     if isinstance(spec, GroupSpec) and spec.pair is not None and unit.pair(spec) is None:
-        return f"its pair is not known ({spec.pair})"
+        return unit.no_pair(spec)
     if unit.stratum(spec.within) is None:
         return f"{spec.within.factor if spec.within else ''} is not known"
+    return None
+
+
+def _without_figure(unit: Unit, spec: FindingSpec) -> str | None:
     row = unit.one_of(spec.primary)
     if row is None or row.value is None:
         return f"no {spec.primary.text}: {'no such row' if row is None else row.reason or 'no reason given'}"
@@ -148,7 +157,7 @@ def _judged_model(unit: Unit, spec: FindingSpec, left_out: str | None, *, falls_
         n_tokens=None if row is None else row.n_tokens,
         n_prompts=None if row is None else row.n_prompts,
         facts={name: unit.fact(name) for name in ("total_params_b", "active_params_b")}
-        | {name: unit.covariate(name) for name in spec.covariates if unit.failure is None},
+        | {name: unit.known(name) for name in spec.covariates if unit.failure is None},
         left_out=left_out,
         falls_short=falls_short,
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from exitbench.errors import ReportError
-from exitbench.models.catalogue import catalogue
+from exitbench.models.catalogue import ModelFacts, catalogue
 from exitbench.plain import plain
 from exitbench.study.finding_spec import CATALOGUE, FACTORS, TAG, GroupSpec, Measure, TrendSpec, Within
 from exitbench.study.results import IDENTITY
@@ -80,9 +80,16 @@ class Unit:
         value = self.fact(name)
         return None if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
+    def known(self, name: str) -> str | float | bool | None:
+        """A factor or a figure, as the rows have it."""
+        if name in FACTORS or name.startswith(TAG):
+            return self.fact(name)
+        row = self.one_of(Measure(figure=name))
+        return None if row is None else row.value
+
     def number(self, name: str) -> float | None:
-        """A factor as a number: months in years, truth as 0 or 1; None where it is none."""
-        value = self.fact(name)
+        """A factor or a figure as a number: months in years, truth as 0 or 1; None where it is none."""
+        value = self.known(name)
         if value is None:
             return None
         if name == MONTH:
@@ -96,9 +103,6 @@ class Unit:
 
     def covariate(self, name: str) -> float | None:
         """A factor or a figure as it goes into a regression: sizes as logarithms."""
-        if name not in FACTORS and not name.startswith(TAG):
-            row = self.one_of(Measure(figure=name))
-            return None if row is None else row.value
         number = self.number(name)
         if number is None or name not in SIZES:
             return number
@@ -128,11 +132,25 @@ class Unit:
         assert spec.pair is not None
         if spec.pair != CATALOGUE:
             return self.text(spec.pair)
+        listed = self._listed
+        if self.text(spec.factor) != spec.reference:
+            listed = None if listed is None or listed.base is None else catalogue().find(listed.base)
+        return None if listed is None else listed.hub_id
+
+    def no_pair(self, spec: GroupSpec) -> str:
+        """Why its pair is not known, and what to do."""
+        if spec.pair != CATALOGUE:
+            return f"its pair is not known ({spec.pair})"
+        lacks = f"has no {self.rows[0].source}" if self._listed is None else f"knows no base of {self.label}"
+        return f"its pair is not known: the catalogue {lacks}; give both of a pair one tag, and say 'pair: tags.NAME'"
+
+    @property
+    def _listed(self) -> ModelFacts | None:
+        """The catalogue's entry of its weights."""
+        from exitbench.models.source import SHORT_NAMES  # which imports torch, as reading results must not
+
         source = self.rows[0].source
-        if self.text(spec.factor) == spec.reference:
-            return source.lower()
-        base = catalogue().base_of(source)
-        return None if base is None or base.hub_id is None else base.hub_id.lower()
+        return catalogue().find(SHORT_NAMES[source].hub_id if source in SHORT_NAMES else source)
 
 
 def judged_rows(rows: Sequence[Row], wanted: Judged) -> tuple[Judged, list[Row]]:
