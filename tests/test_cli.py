@@ -688,6 +688,8 @@ def test_findings_are_judged_together(tmp_path):
     assert "dense keeps more" in shown.out
     assert (tmp_path / "finding.md").read_text(encoding="utf-8").startswith("# Findings")
     assert_refused(exitbench("findings", tmp_path), "is no study", "spec.yaml")
+    advice = "it is a folder, give the name of a file in it"
+    assert_refused(exitbench("findings", folders[0], "--out", tmp_path), "cannot write", advice)
     own = api.write_finding(folders[1], command="exitbench study again.yaml")
     assert json.loads((folders[1] / "finding.json").read_text(encoding="utf-8")) == own.to_json()
     assert (own.n_together, own.command) == (1, "exitbench study again.yaml")

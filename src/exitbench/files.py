@@ -12,6 +12,12 @@ from exitbench.errors import ExitbenchError
 
 __all__ = ["replacing", "write_json", "write_text"]
 
+_ADVICE = {
+    errno.ENOSPC: "free some space or choose another --out",
+    errno.EISDIR: "it is a folder, give the name of a file in it",
+}
+"""What to do about an error of the operating system."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -30,9 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise ExitbenchError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another --out folder"
-        ) from error
+        advice = _ADVICE.get(error.errno, "choose another --out")
+        raise ExitbenchError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
     finally:
         with suppress(OSError):  # it is mostly gone already, and must not hide what went wrong
             temporary.unlink()

@@ -1,6 +1,7 @@
 """Findings, from rows to a verdict."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from exitbench.errors import ReportError
 from exitbench.study.finding import Finding
-from exitbench.study.findings import judge_together
+from exitbench.study.findings import judge, judge_together
+from exitbench.study.planned import Plan, PlannedCell
 from result_rows import case, judged, model_row, rows_of
 
 DENSE = {"dense": 0.30, "moe": 0.20}
@@ -155,6 +157,7 @@ def test_what_is_left_out_says_why():
         model_row("unknown", 0.1),
     ]
     finding = judged(rows)
+    assert finding.verdict == "undecided", "what failed may decide it"
     assert {model.label: model.left_out for model in finding.models if model.left_out} == {
         "failed": "not measured: out of memory",
         "null": "no ees: there is none",
@@ -163,6 +166,69 @@ def test_what_is_left_out_says_why():
     }
     assert finding.n_models == 6
     assert "1 of 10 models were not measured: failed." in finding.cautions
+
+
+def test_what_failed_may_decide_it():
+    """The models that could not be measured being those that would have turned the claim."""
+    gone = {"figure": "cell", "status": "failed", "reason": "out of memory"}
+    rows = _kinds(DENSE)
+    assert judged(rows).verdict == "supported"
+    for kind in ("moe", None):  # of what kind it is may be told by the weights alone
+        finding = judged([*rows, model_row("moe-9", None, kind=kind, **gone)])
+        words = "1 of 7 models failed: moe-9; 'exitbench study --retry-failed' tries again"
+        assert (finding.verdict, finding.why) == ("undecided", words)
+        assert [(one.verdict, one.why) for one in finding.comparisons] == [("undecided", words)]
+        assert finding.comparisons[0].value == pytest.approx(0.1), "the figures may be seen"
+    elsewhere = judged([*rows, model_row("h", None, kind="hybrid", **gone)])
+    assert elsewhere.verdict == "supported", "a model that is not compared need not be measured"
+    assert "1 of 7 models were not measured: h." in elsewhere.cautions
+
+
+def _with_plan(rows, planned, late=None, **section):
+    flags = late or [False] * len(planned)
+    plan = Plan(cells=[PlannedCell(late=flag, row=row) for row, flag in zip(planned, flags, strict=True)])
+    return judge(replace(case(rows, **section), plan=plan))
+
+
+def test_a_study_that_is_not_through_decides_nothing():
+    """Half of a study judged as if it were the whole one."""
+    rows = _kinds({"dense": 0.20, "moe": 0.30}, seeds=5)
+    to_do = [replace(row, figure="cell", value=None, status="failed", reason="still to do") for row in rows]
+    assert _with_plan(rows, to_do).verdict == "opposite"
+    part = [row for row in rows if not row.model.endswith(("3", "4"))]
+    finding = _with_plan(part, to_do)
+    words = "4 of 10 models are not measured yet: dense-3, dense-4, moe-3, moe-4; run 'exitbench study' to the end"
+    assert (finding.verdict, finding.why) == ("undecided", words)
+    assert finding.comparisons[0].value == pytest.approx(-0.1)
+    left_out = {model.label: model.left_out for model in finding.models if model.left_out}
+    assert left_out == dict.fromkeys(("dense-3", "dense-4", "moe-3", "moe-4"), "not measured: still to do")
+    assert "4 of 10 models were not measured: dense-3, dense-4, moe-3, moe-4." in finding.cautions
+    assert "dense-1, dense-2, dense-3, dense-4, moe-0, moe-1 and 3 more" in _with_plan(rows[:1], to_do).why
+    hybrid = model_row("h", None, "cell", status="failed", reason="still to do", kind="hybrid")
+    assert _with_plan(rows, [*to_do, hybrid]).verdict == "opposite", "a model that is not compared may wait"
+    other_text = model_row("d", None, "cell", status="failed", reason="still to do", kind="dense", on="answers")
+    on_text = _with_plan(rows, [*to_do, other_text], on="text")
+    assert on_text.verdict == "opposite", "so may a cell that the finding is not about"
+
+
+def test_a_model_is_not_judged_at_an_earlier_checkpoint_than_planned():
+    """The checkpoints that happen to be there taken for the last ones."""
+    rows = _kinds(DENSE, step=100)
+    to_do = [replace(row, step=step, cell=f"{row.cell}-{step}", reason="to do") for row in rows for step in (10, 100)]
+    there = [replace(row, cell=f"{row.cell}-100") for row in rows]
+    assert _with_plan(there, to_do).verdict == "supported", "an earlier checkpoint may wait"
+    first = [replace(row, step=10, cell=f"{row.cell}-10") for row in rows[:1]]
+    assert "dense-0" in _with_plan([*first, *there[1:]], [replace(row, status="failed") for row in to_do]).why
+
+
+def test_when_models_were_planned_is_told():
+    """Models added until the claim held; a folder that cannot tell taken for one that says there were none."""
+    rows = _kinds(DENSE)
+    said = _with_plan(rows, rows, [False] * 5 + [True]).cautions
+    assert "Planned only when there were results already: moe-2." in said
+    assert not any("already" in caution for caution in _with_plan(rows, rows).cautions)
+    assert any("which models were planned before" in caution for caution in _with_plan(rows, rows, [None] * 6).cautions)
+    assert any("all that was planned was measured" in caution for caution in judged(rows).cautions)
 
 
 def test_a_ranking_that_turns_round_is_a_tie():

@@ -48,7 +48,8 @@ def stamps(folder):
 
 def test_what_a_study_leaves(finished, place):
     """A row without its identity, facts or reason; traces and scratch left lying about."""
-    assert sorted(path.name for path in finished.iterdir()) == ["cells", "index.html", "plan.json", "run.json", "spec.yaml"]
+    left = sorted(path.name for path in finished.iterdir())
+    assert left == ["cells", "index.html", "plan.json", "run.json", "spec.yaml"]
     assert (finished / "spec.yaml").read_bytes() == (place / "spec.yaml").read_bytes()
     rows = rows_in(finished)
     assert {(row["model"], row["workload"], row["on"]) for row in rows} == {

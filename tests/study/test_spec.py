@@ -134,10 +134,27 @@ def test_what_makes_it_another_study(changes, words):
 
 
 def test_a_finding_is_fixed_before_there_are_results():
-    """A claim fitted to what came out."""
+    """A claim fitted to what came out; a message of two whole findings that leaves the difference to be found."""
     finding = {"question": "kinds", "claim": "dense is best", "smallest_effect": 0.02}
     with_finding = parsed(finding=finding)
     assert with_finding.finding.question == "kinds"
-    assert "finding" in why_another_study(parsed(), with_finding)
-    assert "0.02" in why_another_study(with_finding, parsed(finding=finding | {"smallest_effect": 0.01}))
+    fixed = ", and a finding is fixed before there are results"
+    for there, now, words in (
+        (parsed(), with_finding, "finding is added now"),
+        (with_finding, parsed(), "finding is taken out now"),
+        (
+            with_finding,
+            parsed(finding=finding | {"smallest_effect": 0.01}),
+            "finding.smallest_effect is 0.02 there and 0.01 now",
+        ),
+        (with_finding, parsed(finding=finding | {"question": "size"}), "finding.question is kinds there and size now"),
+    ):
+        assert why_another_study(there, now) == words + fixed
     assert why_another_study(with_finding, parsed(finding=finding)) == ""
+
+
+def test_a_rule_that_is_broken_is_told_plainly():
+    """The words of the library that checks, before our own."""
+    finding = {"question": "kinds", "claim": "dense is best", "smallest_effect": 0.02, "against": ["dense"]}
+    with pytest.raises(StudyError, match=r"^spec\.yaml: finding: kinds: reference and against must differ"):
+        parsed(finding=finding)

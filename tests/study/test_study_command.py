@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from command_line import exitbench
+from exitbench.errors import ReportError
 from exitbench.study import run as run_module
 from toy_study import make_place, rows_in, spec_of, write_spec
 
@@ -76,6 +77,72 @@ def test_a_mistake_is_one_line(place, tmp_path, spec, words, dry):
     assert line.startswith("error: ")
     assert all(word in line for word in words), line
     assert not (tmp_path / "out").exists()
+
+
+FINDING = {
+    "question": "control",
+    "claim": "large toys keep more",
+    "expected": "not supported",
+    "factor": "tags.size",
+    "reference": "large",
+    "against": ["small"],
+    "smallest_effect": 0.02,
+    "cluster": None,
+}
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    """A spec of four toys, two of a size, and its place."""
+    place = make_place(tmp_path_factory.mktemp("four"), num_models=4)
+    models = [{"model": f"toy-{i}", "tags": {"size": ("large", "small")[i % 2]}} for i in range(4)]
+    return write_spec(place, spec_of(models=models, workloads=["text.txt"], finding=FINDING))
+
+
+def test_a_study_that_was_stopped_is_not_judged_as_a_whole_one(four, tmp_path, monkeypatch):
+    """A verdict on the half that was measured, from `findings` or from a study whose other half failed."""
+    measure, out = run_module.measure, tmp_path / "out"
+
+    def stopped(loaded, cell, *arguments, **options):
+        if cell.model.label == "toy-2":
+            raise KeyboardInterrupt
+        return measure(loaded, cell, *arguments, **options)
+
+    monkeypatch.setattr(run_module, "measure", stopped)
+    assert exitbench("study", four, "--out", out, "--quiet").code != 0
+    (found,) = json.loads(exitbench("findings", out, "--json").out)
+    to_do = "2 of 4 models are not measured yet: toy-2, toy-3; run 'exitbench study' to the end"
+    assert (found["verdict"], found["why"], found["n_models"]) == ("undecided", to_do, 2)
+    monkeypatch.setattr(run_module, "measure", lambda *_, **__: 1 / 0)
+    assert exitbench("study", four, "--out", out, "--quiet").code == 1
+    found = json.loads((out / "finding.json").read_text())
+    failed = "2 of 4 models failed: toy-2, toy-3; 'exitbench study --retry-failed' tries again"
+    assert (found["verdict"], found["why"]) == ("undecided", failed)
+    assert failed in (out / "finding.md").read_text()
+    monkeypatch.setattr(run_module, "measure", measure)
+    assert exitbench("study", four, "--out", out, "--quiet", "--retry-failed").code == 0
+    found = json.loads((out / "finding.json").read_text())
+    assert (found["n_models"], [model["left_out"] for model in found["models"]]) == (4, [None] * 4)
+    assert not any("already" in caution or "not known" in caution for caution in found["cautions"])
+
+
+def test_a_finding_that_cannot_be_judged_takes_nothing_away(four, tmp_path, monkeypatch):
+    """Days of measuring without a page, or yesterday's verdict on it, since judging failed."""
+    out = tmp_path / "out"
+    assert exitbench("study", four, "--out", out, "--quiet").code == 0
+    summary = json.loads(exitbench("study", four, "--out", out, "--quiet", "--json").out)
+    assert summary["finding"]["verdict"] == json.loads((out / "finding.json").read_text())["verdict"]
+    assert "finding" not in json.loads((out / "run.json").read_text())
+
+    def torn(*_, **__):
+        raise ReportError("texts differ")
+
+    monkeypatch.setattr("exitbench.api.judging.judge_together", torn)
+    (out / "index.html").unlink()
+    outcome = exitbench("study", four, "--out", out, "--quiet")
+    assert (outcome.code, outcome.err) == (2, "error: texts differ\n")
+    left = sorted(path.name for path in out.iterdir())
+    assert left == ["cells", "index.html", "plan.json", "run.json", "spec.yaml"]
 
 
 def test_where_results_lie_if_nobody_says(place, tmp_path, monkeypatch):

@@ -76,9 +76,11 @@ def check_unmoved(spec: StudySpec, cells: Sequence[Cell], folder: StudyFolder) -
         there, now = folder.words(cell)
         for name in ("model", "step", *spec.finding.factors):
             if (old := _word(there, name)) != (new := _word(now, name)):
+                shown = "label" if name == "model" else name
+                was, is_ = ("not given" if word is None else word for word in (old, new))
                 raise StudyError(
-                    f"{name if name != 'model' else 'label'} of {there['model']} was {old} when it was measured and is "
-                    f"{new} now; the finding is fixed before there are results: use another --out folder"
+                    f"{shown} of {there['model']} was {was} when it was measured and is {is_} now, and the finding "
+                    "goes by it, which is fixed before there are results; use another --out folder"
                 )
 
 

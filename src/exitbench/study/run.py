@@ -123,8 +123,8 @@ def prepare(
     planned = [
         row for cell in cells for row in failed_rows(cell, spec, _NOT_YET, observed_of(cell, None), command=command)
     ]
-    check_finding(spec, planned)
     check_unmoved(spec, cells, folder)
+    check_finding(spec, planned)
     return folder, cells, planned
 
 

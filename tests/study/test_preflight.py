@@ -1,0 +1,226 @@
+"""A finding is refused before anything is measured, if what it asks for will not be there, or is not what it was."""
+
+import json
+import re
+from shutil import copytree
+
+import pytest
+import torch
+
+from command_line import exitbench
+from exitbench.api import plan_study, study
+from exitbench.errors import ExitbenchError, StudyError
+from exitbench.models.toy import save_toy
+from exitbench.study import run as run_module
+from exitbench.study.figures import figures_made
+from exitbench.study.preflight import check_finding
+from exitbench.study.spec import PolicyEntry, parse_spec
+from study_rows import failed
+from toy_study import make_place, rows_in, spec_of, write_spec
+
+SECTION = {
+    "question": "control",
+    "claim": "large toys keep more",
+    "expected": "not supported",
+    "factor": "tags.size",
+    "reference": "large",
+    "against": ["small"],
+    "smallest_effect": 0.02,
+    "cluster": None,
+}
+TAGS = ({"size": "large", "loss": "1.5", "twin": "a"}, {"size": "small", "loss": "1.2", "twin": "a"})
+MODELS = [{"model": f"toy-{i}", "tags": tags} for i, tags in enumerate(TAGS)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    torch.set_num_threads(1)
+    return make_place(tmp_path_factory.mktemp("preflight"))
+
+
+def spec_with(finding=(), **changes):
+    """A study of two toys on a text, with a finding."""
+    return spec_of(**{"workloads": ["text.txt"], "models": MODELS, "finding": SECTION | dict(finding)} | changes)
+
+
+def planned(**changes):
+    """What is known of the two toys before they are loaded."""
+    shared = {"workload": "text", "on": "text"} | changes
+    return [failed("to do", cell=f"c{i}", model=f"toy-{i}", tags=tags, **shared) for i, tags in enumerate(TAGS)]
+
+
+def checked(finding=(), rows=None, **changes):
+    check_finding(parse_spec(spec_with(finding, **changes), "spec.yaml"), planned() if rows is None else rows)
+
+
+GOOD = [
+    {},
+    {"sensitivity": ["ees_star", "eas", "batch", {"figure": "eas", "variant": "hidden_cosine"}]},
+    {"primary": {"figure": "eas", "variant": "logit_cosine", "at": 0.3}},
+    {"primary": {"figure": "batch", "at": 4}, "covariates": ["tags.loss", "vocab_size", "bits_per_character"]},
+    {"within": {"factor": "tags.loss", "edges": [1, 2]}, "cluster": "tags.twin"},
+    {"pair": "tags.twin", "require": [{"factor": "tags.loss", "at_least": 1, "otherwise": "poor"}]},
+    {"factor": "kind", "reference": "dense", "against": ["moe"], "cluster": "family"},
+]
+
+
+@pytest.mark.parametrize("finding", GOOD)
+def test_what_can_be_judged_is_not_refused(finding):
+    """Days of measuring that are refused, since the weights will tell what the spec does not."""
+    checked(finding)
+
+
+@pytest.mark.parametrize(
+    ("finding", "words"),
+    [
+        ({"primary": "ess_star"}, ("primary", "unknown figure 'ess_star'", "did you mean 'ees_star'?")),
+        ({"sensitivity": ["ees", "aes_1pc"]}, ("sensitivity", "did you mean 'aes_1pct'?")),
+        ({"sensitivity": ["ees_untrained_mean"]}, ("not measured by this study", "add 'untrained' to 'measure'")),
+        ({"sensitivity": ["policy_savings"]}, ("not measured by this study", "give 'policies'")),
+        ({"primary": "entropy"}, ("curve by depth", "one number a model")),
+        ({"primary": "eas"}, ("stands for several", "variant and at")),
+        ({"primary": {"figure": "eas", "variant": "logit_cosin", "at": 0.5}}, ("did you mean 'logit_cosine'?",)),
+        ({"primary": {"figure": "eas", "variant": "logit_cosine", "at": 0.55}}, ("with at 0.55", "0.5")),
+        ({"primary": {"figure": "ees", "variant": "x"}}, ("ees is not measured with variant 'x'", "leave that out")),
+        ({"primary": "loop_share"}, ("only on answers", "judged on text")),
+        ({"sensitivity": ["max_skip"]}, ("in no study",)),
+        ({"covariates": ["vocabsize"]}, ("covariates", "did you mean 'vocab_size'?")),
+        ({"covariates": ["eas"]}, ("covariates", "stands for several")),
+        ({"covariates": ["kind"]}, ("kind must be a number",)),
+        ({"covariates": ["tags.size"]}, ("tags.size must be a number of each model, got large, small",)),
+        ({"covariates": ["release_month"]}, ("release_month is known of no model", "'facts'")),
+        ({"factor": "tags.sise"}, ("no model has tags.sise", "did you mean 'tags.size'?")),
+        ({"pair": "tags.twins"}, ("no model has tags.twins", "did you mean 'tags.twin'?")),
+        ({"cluster": "tags.recipe"}, ("no model has tags.recipe",)),
+        ({"require": [{"factor": "tags.los", "at_least": 1, "otherwise": "poor"}]}, ("did you mean 'tags.loss'?",)),
+        ({"within": {"factor": "tags.size", "edges": [1]}}, ("tags.size must be a number",)),
+        ({"against": ["smal"]}, ("no model has tags.size 'smal'", "did you mean 'small'?")),
+        ({"factor": "kind", "reference": "dense", "against": ["meo"]}, ("no model has kind 'meo'", "'moe'?")),
+        ({"workload": "txt"}, ("no rows of workload txt, only of text",)),
+        ({"on": "answers"}, ("no rows of on answers, only of text",)),
+        ({"readout": "tuned:x"}, ("no rows of readout tuned:x, only of logit",)),
+    ],
+)
+def test_what_could_not_be_judged(finding, words):
+    """A slip of the pen met after days of measuring, in a folder whose finding cannot be changed any more."""
+    with pytest.raises(ExitbenchError) as refused:
+        checked(finding)
+    message = str(refused.value)
+    assert "\n" not in message
+    assert message.startswith("finding: ")
+    assert all(word in message for word in words), message
+
+
+def test_where_it_is_judged_must_be_one_place():
+    """A study on two workloads whose finding says neither, or one label that stands for two models."""
+    rows = [*planned(), *planned(workload="prompts", on="answers")]
+    with pytest.raises(ExitbenchError, match="rows are of workload prompts, text; say 'workload: prompts', or another"):
+        checked(rows=rows)
+    checked({"workload": "text"}, rows=rows)
+    twice = [failed("to do", cell=f"r{i}", model="toy-0", revision=f"r{i}", tags=TAGS[0]) for i in range(2)]
+    with pytest.raises(ExitbenchError, match="toy-0 was measured with revision r0 and r1"):
+        checked(rows=twice)
+
+
+def test_numbers_that_a_trend_has():
+    """A slope over words, or over a month that nobody gave."""
+    trend = {"question": "generations", "claim": "it falls", "smallest_effect": 0.02, "cluster": None}
+
+    def checked_trend(**section):
+        check_finding(parse_spec(spec_of(finding=trend | section), "spec.yaml"), planned())
+
+    with pytest.raises(StudyError, match=r"tags\.size must be a number of each model, got large, small"):
+        checked_trend(factor="tags.size")
+    with pytest.raises(StudyError, match="release_month is known of no model"):
+        checked_trend()
+    checked_trend(factor="tags.loss")
+
+
+def test_the_list_of_figures_is_what_a_study_makes(place, tmp_path):
+    """A figure that is refused though it is measured, or taken though nothing makes it; a wrong variant or mode."""
+    measure, policies = ["score", "representation", "untrained"], ["margin"]
+    settings = spec_of()["settings"] | {"limit": 10, "document_tokens": 16}
+    spec = spec_of(measure=measure, policies=policies, models=["toy-0"], settings=settings)
+    run = study(write_spec(place, spec, "all.yaml"), out=tmp_path / "out")
+    assert run.failed == ()
+    rows = rows_in(tmp_path / "out")
+    made = figures_made([PolicyEntry(policy="margin")])
+    assert set(made) == {*measure, "policies"}
+    expected = {name: rows for figures in made.values() for name, rows in figures.items()}
+    assert sum(map(len, made.values())) == len(expected), "a figure of two groups"
+    assert {row["figure"] for row in rows} == set(expected)
+    for name, several in expected.items():
+        own = [row for row in rows if row["figure"] == name]
+        assert {row["depth"] is not None for row in own} == {several.by_depth}, name
+        assert {row["on"] for row in own if row["value"] is not None} <= set(several.on), name
+        for column in ("variant", "target", "at"):
+            there, known = {row[column] for row in own if row["value"] is not None}, getattr(several, column)
+            if known is not None and there:
+                assert there <= (set(known) or {None}), (name, column)
+                assert not known or name.startswith("policy") or there == set(known), (name, column)
+    with_policies = {row["variant"] for row in rows if row["figure"] == "policy_savings"}
+    assert with_policies == set(expected["policy_savings"].variant)
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_it_is_refused_before_anything_is_loaded(place, tmp_path, monkeypatch, dry):
+    """A model loaded, a folder made, or a dry run that finds nothing wrong."""
+    monkeypatch.setattr(run_module, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    spec = write_spec(place, spec_with({"primary": "ess"}), "typo.yaml")
+    outcome = exitbench("study", spec, "--out", tmp_path / "out", "--quiet", *dry)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: finding: primary: unknown figure 'ess'; did you mean 'ees'?")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def judged(place, tmp_path_factory):
+    """The folder of a study with a finding, all of it measured; only refused runs may follow."""
+    out = tmp_path_factory.mktemp("judged") / "out"
+    assert study(write_spec(place, spec_with({"pair": "tags.twin"}), "judged.yaml"), out=out).done == 2
+    return out
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"tags": TAGS[0] | {"size": "small"}}, "tags.size of toy-0 was large when it was measured and is small now"),
+        ({"tags": {"size": "large"}}, "tags.twin of toy-0 was a when it was measured and is not given now"),
+        ({"label": "other"}, "label of toy-0 was toy-0 when it was measured and is other now"),
+        ({"facts": {"step": 3}}, "step of toy-0 was not given when it was measured and is 3 now"),
+    ],
+)
+@pytest.mark.parametrize("run", [study, plan_study])
+def test_words_that_a_finding_uses_are_fixed_with_it(place, judged, model, words, run):
+    """A model moved into the other group once its score is known; rows that are rewritten before it is refused."""
+    before = rows_in(judged)
+    spec = spec_with({"pair": "tags.twin"}, models=[MODELS[0] | model, MODELS[1]])
+    with pytest.raises(StudyError, match=re.escape(words) + ", and the finding goes by it, which is fixed"):
+        run(write_spec(place, spec, "moved.yaml"), out=judged)
+    assert rows_in(judged) == before
+
+
+def test_other_words_may_change_and_so_may_those_of_what_failed(place, tmp_path, monkeypatch):
+    """A note that cannot be mended, or a tag of a model that has no result yet."""
+    monkeypatch.setattr(run_module, "load", lambda *_, **__: 1 / 0)
+    out, swapped = tmp_path / "out", [MODELS[0] | {"tags": TAGS[1]}, MODELS[1] | {"tags": TAGS[0]}]
+    assert len(study(write_spec(place, spec_with(models=swapped), "words.yaml"), out=out).failed) == 2
+    monkeypatch.undo()
+    spec = write_spec(place, spec_with(), "words.yaml")
+    assert study(spec, out=out, retry_failed=True).done == 2
+    noted = [MODELS[0] | {"tags": TAGS[0] | {"note": "old", "loss": "9"}}, MODELS[1]]
+    study(write_spec(place, spec_with(models=noted), "words.yaml"), out=out)
+    assert {dict(row["tags"]).get("note") for row in rows_in(out) if row["model"] == "toy-0"} == {"old"}
+
+
+def test_models_that_are_added_are_named(place, judged, tmp_path):
+    """Models added until the p-value falls, without a word."""
+    out = copytree(judged, tmp_path / "out")
+    record = json.loads((out / "finding.json").read_text())
+    assert not any("already" in caution or "not known" in caution for caution in record["cautions"])
+    save_toy(place / "toy-2", seed=2)
+    more = [*MODELS, {"model": "toy-2", "tags": TAGS[1] | {"twin": "a"}}]
+    spec = write_spec(place, spec_with({"pair": "tags.twin"}, models=more), "more.yaml")
+    for _ in range(2):
+        finding = study(spec, out=out).finding
+        assert "Planned only when there were results already: toy-2." in finding.cautions
