@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        advice = _ADVICE.get(error.errno, "choose another --out")
+        advice = _ADVICE.get(error.errno or 0, "choose another --out")
         raise ExitbenchError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
     finally:
         with suppress(OSError):  # it is mostly gone already, and must not hide what went wrong

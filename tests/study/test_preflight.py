@@ -2,6 +2,8 @@
 
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 from shutil import copytree
 
 import pytest
@@ -10,11 +12,14 @@ import torch
 from command_line import exitbench
 from exitbench.api import plan_study, study
 from exitbench.errors import ExitbenchError, StudyError
+from exitbench.models.revision_names import Checkpoint
 from exitbench.models.toy import save_toy
+from exitbench.study import cells
 from exitbench.study import run as run_module
 from exitbench.study.figures import figures_made
 from exitbench.study.preflight import check_finding
-from exitbench.study.spec import PolicyEntry, parse_spec
+from exitbench.study.run import prepare
+from exitbench.study.spec import PolicyEntry, parse_spec, read_spec
 from study_rows import failed
 from toy_study import make_place, rows_in, spec_of, write_spec
 
@@ -224,3 +229,30 @@ def test_models_that_are_added_are_named(place, judged, tmp_path):
     for _ in range(2):
         finding = study(spec, out=out).finding
         assert "Planned only when there were results already: toy-2." in finding.cautions
+
+
+STUDIES = Path(__file__).parents[2] / "studies"
+SPECS = [file for file in sorted(STUDIES.glob("*/*.yaml")) if file.stem != "real-models"]  # which judges nothing
+
+
+@pytest.mark.parametrize("file", SPECS, ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_the_specs_that_come_with_the_project(file, tmp_path, monkeypatch):
+    """A study of ours that its own program refuses, once there is a hub or a zoo to measure."""
+    text = tmp_path / "exitbench-out" / file.parent.name / "text" / "held_out.jsonl"
+    text.parent.mkdir(parents=True)
+    text.write_text('{"id": "a", "prompt": "Some text."}\n')
+    (base := tmp_path / "studies" / file.parent.name).mkdir(parents=True)
+    load = cells.load_workload
+    monkeypatch.setattr(
+        cells,
+        "load_workload",
+        lambda name: replace(load("mini"), name="Salesforce/wikitext") if name.startswith("hub:") else load(name),
+    )
+
+    def last(where, **_):
+        tags = {"loss_below_unigram": "1.5", "zoo": Path(where).name.rpartition("-")[0]}
+        return [Checkpoint(source=where, revision="r", name="step-9", step=9, tokens=9, tags=tags)]
+
+    monkeypatch.setattr(cells, "checkpoints_of", last)
+    _, planned_cells, rows = prepare(read_spec(file), base, tmp_path / "out")
+    assert len(planned_cells) == len(rows) > 0
