@@ -16,6 +16,7 @@ __all__ = [
     "ExitbenchError",
     "LensError",
     "ModelError",
+    "OtherTraceError",
     "OutOfMemoryError",
     "ReportError",
     "StudyError",
@@ -57,6 +58,10 @@ class TraceError(ExitbenchError):
 
 class CorruptTraceError(TraceError):
     """A part file of a trace that cannot be read."""
+
+
+class OtherTraceError(TraceError):
+    """A trace folder that holds the trace of something else, or no trace."""
 
 
 class CostError(ExitbenchError):

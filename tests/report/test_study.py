@@ -168,7 +168,7 @@ def test_models_are_compared_as_they_ended(tmp_path):
 
 def test_settings_that_differ_are_told_apart(tmp_path):
     """Two measurements of one model on different amounts of text joined into one line."""
-    rows = [row(cell=f"{limit}{step}", limit=limit, step=step) for limit in (8, 64) for step in (1, 2)]
+    rows = [row(revision=str(step), limit=limit, step=step) for limit in (8, 64) for step in (1, 2)]
     there = data(written(rows, tmp_path))
     assert there["contexts"] == ["mini, on text, logit readout, limit 64", "mini, on text, logit readout, limit 8"]
     assert sorted((cell["context"], cell["place"]) for cell in there["cells"]) == [(0, 0), (0, 1), (1, 0), (1, 1)]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from exitbench.replay.assemble import ReplayOptions, policies_named, replay
+from exitbench.policies.confidence import DecayingThreshold, Margin, TopProbability
+from exitbench.replay.assemble import ReplayOptions, replay
 from exitbench.representation.record import Representation
 from exitbench.score import score
 from exitbench.stats.figure import Curve
@@ -31,11 +32,12 @@ def by_name(found):
 
 
 def assert_sound(found):
-    """No two figures of one place; a value or a reason, never both."""
+    """No two figures of one place; an interval, or a reason why there is none or not even a value."""
     found = list(found)
     places = [(f.figure, f.variant, f.target, f.depth, f.other_depth, f.at) for f in found]
     assert len(set(places)) == len(places)
-    assert all((f.value is None) == (f.reason is not None) for f in found)
+    assert all((f.low is None) == (f.reason is not None) for f in found)
+    assert all(f.value is None for f in found if f.reason and not f.reason.startswith("no interval: "))
     assert {f.status for f in found if f.value is None} <= {"missing"}
     return by_name(found)
 
@@ -65,40 +67,60 @@ def test_fast_card(make_trace):
 
 def test_policies(typical_trace):
     """Policies that nobody asked for, or the figures of one under the name of another."""
-    policies = policies_named(typical_trace, ["margin"], probes=["every", "every-2"])
+    policies = [TopProbability(), *(DecayingThreshold(temperature=t) for t in (1.0, 9.0)), Margin()]
     record = replay(typical_trace, policies, options=ReplayOptions(draws=200))
-    variants = [(policy.name, policy.schedule.text) for policy in policies]
+    variants = [None, "calm-decay every a.json", "calm-decay every b.json", "margin every"]
     names = assert_sound(replay_figures(record, variants))
     assert set(names) == set(POLICY_FIGURES)
-    for figure in names["policy_savings"]:
-        (point,) = [
-            p
-            for p in record.points
-            if (f"{p.policy} {p.probes}", f"{p.procedure} {p.risk} {p.eps:g}") == (figure.variant, figure.target)
-        ]
-        assert figure.value == (None if point.saved_blocks is None else point.saved_blocks.value)
-    assert {figure.variant for figure in names["policy_savings"]} == {"margin every", "margin every-2"}
+    assert {figure.variant for figure in names["policy_savings"]} == set(variants[1:])
+    for variant, policy in zip(variants[1:], policies[1:], strict=True):
+        alone = replay(typical_trace, [policy], options=ReplayOptions(draws=200))
+        expected = {
+            f"{p.procedure} {p.risk} {p.eps:g}": p.saved_blocks for p in alone.points if p.policy == policy.name
+        }
+        found = {f.target: f.value for f in names["policy_savings"] if f.variant == variant}
+        assert found == {target: figure and figure.value for target, figure in expected.items()}
     missing = assert_sound(no_policy_figures("too few", variants))
-    assert [f.reason for f in missing["policy_savings"]] == ["too few"] * 2
+    assert [f.variant for f in missing["policy_savings"]] == variants[1:]
+    assert [f.reason for f in missing["policy_savings"]] == ["too few"] * 3
+
+
+def test_few_prompts(make_trace):
+    """An interval that is not there without a word."""
+    trace = make_trace(np.tile([1, 2, 3], (4, 1)))
+    names = assert_sound(card_figures(score(trace, draws=200)))
+    for figure in ("ees", "decided", "eas"):
+        assert names[figure][0].reason == "no interval: needs at least 10 prompts, got 4"
 
 
 def test_representation():
-    """Two depths swapped, or a figure of one depth for a pair."""
-    curve = Curve(axis="depth", at=[1, 2], value=[0.5, None], low=[None, None], high=[None, None])
-    pairs = {"depth": [0, 1], "other_depth": [1, 2], "value": [0.1, 0.2], "low": [None, None], "high": [None, None]}
-    curves = ("cosine_previous", "block_influence", "residual_norm", "norm_growth", "effective_rank")
-    counts = ("seed", "draws", "n_tokens", "n_prompts", "n_sequences", "hidden_size", "n_rank_tokens")
+    """Two depths swapped, a figure of one depth for a pair, or a draw of tokens passed off as all of them."""
+    curve = Curve(axis="depth", at=[1, 2], value=[0.5, None], low=[0.4, None], high=[0.6, None])
+    pairs = {"depth": [0, 1], "other_depth": [1, 2], "value": [0.1, 0.2], "low": [None, 0.1], "high": [None, 0.3]}
+    curves = ("cosine_previous", "block_influence", "residual_norm", "norm_growth")
+    counts = {"n_tokens": 900, "n_prompts": 30, "n_sequences": 40, "n_rank_tokens": 700}
     record = Representation.model_validate(
-        dict.fromkeys(counts, 3)
+        counts
+        | {"seed": 0, "draws": 2000, "hidden_size": 8, "minibatch_tokens": 50, "n_minibatches": 5}
         | dict.fromkeys(curves, curve)
-        | {"minibatch_tokens": 3, "n_minibatches": 0, "no_interval": {}, "anisotropy": None, "cka": None}
-        | {"angular_distance": pairs, "reasons": {"anisotropy": "one document", "cka": "too few"}}
+        | {"effective_rank": Curve(axis="depth", at=[0], value=[3.0], low=[None], high=[None])}
+        | {"no_interval": {"effective_rank": "lower rank", "cka": "few minibatches"}, "anisotropy": None}
+        | {"cka": pairs | {"low": [None, None], "high": [None, None]}}
+        | {"angular_distance": pairs, "reasons": {"anisotropy": "one document"}}
     )
     names = assert_sound(representation_figures(record))
-    assert [(f.depth, f.value) for f in names["residual_norm"]] == [(1, 0.5), (2, None)]
+    assert [(f.depth, f.value, f.reason) for f in names["residual_norm"]] == [
+        (1, 0.5, None),
+        (2, None, "it is not defined on these tokens"),
+    ]
     assert [(f.depth, f.other_depth, f.value) for f in names["angular_distance"]] == [(0, 1, 0.1), (1, 2, 0.2)]
-    assert names["cka"][0].reason == "too few"
+    assert names["angular_distance"][0].reason == "no interval: a resample of the prompts leaves it undefined"
+    assert {f.reason for f in names["cka"]} == {"no interval: few minibatches"}
+    assert [f.reason for f in names["effective_rank"]] == ["no interval: lower rank"]
     assert names["anisotropy"][0].reason == "one document"
+    behind = {name: {f.n_tokens for f in found if f.value is not None} for name, found in names.items()}
+    assert (behind["residual_norm"], behind["effective_rank"]) == ({900}, {700})
+    assert (behind["angular_distance"], behind["cka"]) == ({40}, {250})
 
 
 @pytest.mark.parametrize("ees", [[0.1, 0.2], None])

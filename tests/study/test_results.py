@@ -90,6 +90,27 @@ def test_two_answers_to_one_question(tmp_path):
     assert "missing (there is none)" in _refused(one, gone)
 
 
+KNOWN = {"weights_sha256": "ab" * 32, "workload_sha256": "cd" * 32}
+
+
+@pytest.mark.parametrize("name", ["model", "source", "revision", "workload"])
+def test_another_name_hides_no_contradiction(tmp_path, name):
+    """The same weights on the same prompts, measured twice with different numbers, under two labels or paths."""
+    one = model_row("a", 0.25, **KNOWN)
+    two = replace(one, **{name: "renamed"}, value=0.26)
+    said = _refused(_study(tmp_path / "one", [one]), _study(tmp_path / "two", [two]))
+    assert ("renamed" in said) == (name != "source")
+    assert "0.25" in said
+    assert "0.26" in said
+
+
+def test_two_labels_of_one_model_stay(tmp_path):
+    """A model that stands in two groups and vanishes from one of them; or one that came by two paths counted twice."""
+    one = model_row("a", 0.25, **KNOWN)
+    other_label, other_path = replace(one, model="b", tags={"arm": "b"}), replace(one, source="elsewhere/a")
+    assert read_rows([_study(tmp_path, [one], [other_label], [other_path])]) == [one, other_label]
+
+
 @pytest.mark.parametrize("name", ["revision", "weights_sha256", "readout", "dtype", "variant", "target", "libraries"])
 def test_another_identity_is_no_conflict(tmp_path, name):
     """Checkpoints, or policies, of one model taken for contradictions."""
@@ -104,14 +125,14 @@ def test_files_that_are_not_whole(tmp_path):
     for broken in (whole[: len(whole) // 2], whole[:-1], b"", b"PAR1PAR1", b"ees 0.2"):
         file.write_bytes(broken)
         said = _refused(tmp_path)
-        assert "is no whole Parquet file" in said
-        assert "0.parquet" in said
+        assert said == f"{file} is no whole Parquet file; delete it and run its study again"
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda table: table.drop_columns(["value"]), "no column value"),
+        (lambda table: table.slice(0, 0), "no row; delete it and run its study again"),
         (lambda table: table.append_column("colour", pa.array(["red"])), "unknown column colour"),
         (
             lambda table: table.set_column(table.schema.get_field_index("value"), "value", pa.array(["0.2"])),

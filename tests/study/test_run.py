@@ -5,14 +5,19 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+import huggingface_hub
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from exitbench.api import study
-from exitbench.errors import ExitbenchError, StudyError, TraceError
+from exitbench.errors import ExitbenchError, ReportError, StudyError, TraceError
+from exitbench.models.cache import hash_file
 from exitbench.models.toy import save_toy
+from exitbench.policies.confidence import DecayingThreshold
+from exitbench.policies.files import write_policy
 from exitbench.study import run as run_module
+from exitbench.study.results import read_rows
 from exitbench.study.run import Ledger
 from exitbench.trace.lock import sole_writer
 from toy_study import make_place, rows_in, spec_of, write_spec
@@ -54,7 +59,8 @@ def test_what_a_study_leaves(finished, place):
         assert (row["family"], row["kind"], row["num_blocks"], row["tied_head"]) == ("llama", "dense", 4, True)
         assert (row["dtype"], row["device"], row["readout"], row["limit"]) == ("float32", "cpu", "logit", 4)
         assert (row["max_new_tokens"], row["document_tokens"]) == ((3, None) if row["on"] == "answers" else (None, 24))
-        assert (row["value"] is None) == (row["status"] == "missing") == (row["reason"] is not None)
+        assert (row["value"] is None) == (row["status"] == "missing")
+        assert (row["low"] is None) == (row["reason"] is not None)
         assert "torch" in row["libraries"]
         assert len(row["weights_sha256"]) == len(row["config_sha256"]) == len(row["workload_sha256"]) == 64
     assert {"ees", "ees_star", "decided", "batch", "eas", "aes_1pct", "n_failed"} <= {row["figure"] for row in rows}
@@ -103,6 +109,26 @@ def test_rows_follow_the_words_of_the_spec(copied, place, monkeypatch):
     assert [row for row in after if row["source"] == "toy-1"] == [row for row in before if row["source"] == "toy-1"]
     study(write_spec(place, spec_of(), "words.yaml"), out=copied)
     assert rows_in(copied) == before
+
+
+@pytest.mark.parametrize("notes", [None, b"{", b'{"colour": "red"}'])
+def test_rows_that_another_program_rewrote(copied, place, notes):
+    """Facts of a model wiped out because they are not beside the rows any more, or a traceback."""
+    file = min((copied / "cells").iterdir())
+    before = pq.read_table(file)
+    pq.write_table(before.replace_schema_metadata(notes and {"exitbench.observed": notes}), file)
+    with pytest.raises(StudyError, match=r"\.parquet does not say what was observed of its model .* delete it and run"):
+        study(place / "spec.yaml", out=copied)
+    assert pq.read_table(file).equals(before)
+
+
+def test_rows_that_broke_off(copied, place):
+    """A message that names the file twice and breaks off in the middle, or a traceback."""
+    file = min((copied / "cells").iterdir())
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ReportError) as refused:
+        study(place / "spec.yaml", out=copied)
+    assert str(refused.value) == f"{file} is no whole Parquet file; delete it and run its study again"
 
 
 def test_another_study_is_refused(copied, place):
@@ -159,6 +185,30 @@ def test_weights_that_change_meanwhile(tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "load", late)
     run = study(write_spec(tmp_path, spec_of(models=["toy-0"])), out=tmp_path / "out")
     assert ["changed while the study ran" in failure.reason for failure in run.failed] == [True, True]
+
+
+def test_a_branch_that_moved(tmp_path, monkeypatch):
+    """Figures of two commits of one branch side by side as if they were of the same weights."""
+    repository = make_place(tmp_path, num_models=0) / "hub" / "models--org--toy"
+    (repository / "refs").mkdir(parents=True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    def measured(commit, seed, num_workloads):
+        save_toy(repository / "snapshots" / commit, seed=seed)
+        (repository / "refs" / "main").write_text(commit)
+        spec = spec_of(models=["org/toy"], workloads=["text.txt", "prompts.jsonl", "mini"][:num_workloads])
+        return study(write_spec(tmp_path, spec), out=tmp_path / "out", retry_failed=True)
+
+    assert measured("a" * 40, seed=0, num_workloads=1).failed == ()
+    (failure,) = measured("b" * 40, seed=5, num_workloads=2).failed
+    assert f"commit {'a' * 40} (weights " in failure.reason
+    assert f"commit {'b' * 40} (weights " in failure.reason
+    assert "give one of the two commits as its revision" in failure.reason
+    (before,) = {row["weights_sha256"] for row in rows_in(tmp_path / "out") if row["status"] == "ok"}
+
+    assert measured("c" * 40, seed=0, num_workloads=3).failed == ()  # another commit, the same weights
+    assert {row["weights_sha256"] for row in rows_in(tmp_path / "out")} == {before}
 
 
 def broken_place(folder):
@@ -238,7 +288,7 @@ def test_a_setting_that_fails_everywhere_ends_the_study(place, tmp_path, setting
 
 
 def test_traces_are_kept_when_asked(tmp_path):
-    """Traces dropped that were wanted, or kept under a name that leads nowhere."""
+    """Traces dropped that were wanted, kept under a name that leads nowhere, or left behind by rows that are stale."""
     make_place(tmp_path, num_models=1)
     spec = spec_of(models=["toy-0"], workloads=["text.txt"], keep_traces=True)
     study(write_spec(tmp_path, spec), out=tmp_path / "out")
@@ -246,22 +296,66 @@ def test_traces_are_kept_when_asked(tmp_path):
     assert (tmp_path / "out" / "traces" / file.stem / "manifest.json").is_file()
     assert not (tmp_path / "out" / "work").exists()
 
+    for seed in (5, 0, 5):  # to other weights, back, and to the others again
+        save_toy(tmp_path / "toy-0", seed=seed)
+        study(tmp_path / "spec.yaml", out=tmp_path / "out")
+    (now,) = (tmp_path / "out" / "cells").iterdir()
+    assert [trace.name for trace in (tmp_path / "out" / "traces").iterdir()] == [now.stem]
+    stale = {path.name for path in (tmp_path / "out" / "stale").iterdir()}
+    assert {file.stem, file.name} <= stale <= {file.stem, file.name, now.stem, now.name}
 
-def test_scratch_of_other_libraries_is_dropped(tmp_path, monkeypatch):
-    """A study that cannot go on after an upgrade, or mixes samples of two versions."""
+
+def _of_other_libraries(trace):
+    content = json.loads((trace / "manifest.json").read_text())
+    content["libraries"]["torch"] = "1.0"
+    (trace / "manifest.json").write_text(json.dumps(content))
+
+
+def _of_a_model_that_lay_elsewhere(trace):
+    content = json.loads((trace / "manifest.json").read_text())
+    content["model"]["source"] = "/gone/toy-0"
+    (trace / "manifest.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _of_other_libraries,
+        _of_a_model_that_lay_elsewhere,
+        lambda trace: (trace / "manifest.json").write_text('{"schema_version": 3, '),
+        lambda trace: (trace / "manifest.json").write_text('{"schema_version": 99}'),
+        lambda trace: (trace / "manifest.json").unlink(),
+        lambda trace: (trace / "samples.jsonl").write_text("?"),
+        lambda trace: min(trace.glob("part-*.parquet")).write_bytes(b"PAR1"),
+    ],
+)
+def test_scratch_of_no_use_is_dropped(tmp_path, monkeypatch, damage):
+    """A cell that fails for ever after an upgrade, a move or a crash, or one that mixes samples of two versions."""
     make_place(tmp_path, num_models=1)
     spec = write_spec(tmp_path, spec_of(models=["toy-0"], workloads=["text.txt"]))
-    score = "exitbench.study.measure.score"
     with monkeypatch.context() as patched:
-        patched.setattr(score, lambda *_, **__: (_ for _ in ()).throw(TraceError("stop")))
+        patched.setattr("exitbench.study.measure.score", lambda *_, **__: (_ for _ in ()).throw(TraceError("stop")))
         assert study(spec, out=tmp_path / "out").failed[0].reason == "stop"
-    (manifest,) = (tmp_path / "out" / "work").glob("*/trace/manifest.json")
-    content = json.loads(manifest.read_text())
-    content["libraries"]["torch"] = "1.0"
-    manifest.write_text(json.dumps(content))
+    (trace,) = (tmp_path / "out" / "work").glob("*/trace")
+    damage(trace)
     run = study(spec, out=tmp_path / "out", retry_failed=True)
     assert run.failed == ()
     assert "torch 1.0" not in rows_in(tmp_path / "out")[0]["libraries"]
+
+
+def test_policy_files_of_one_class(tmp_path):
+    """Two policies under one name, so that the finished study cannot be read."""
+    make_place(tmp_path, num_models=1)
+    for temperature, name in ((1.0, "a/fit.json"), (9.0, "b/fit.json"), (3.0, "other.json")):
+        write_policy(tmp_path / name, DecayingThreshold(temperature=temperature))
+    policies = [*("a/fit.json", "b/fit.json", "other.json"), {"policy": "calm-decay", "probes": "every"}]
+    spec = spec_of(models=["toy-0"], workloads=["prompts.jsonl"], measure=[], policies=policies)
+    spec["settings"]["limit"] = 12
+    run = study(write_spec(tmp_path, spec), out=tmp_path / "out")
+    variants = {row.variant for row in read_rows([run.folder])}
+    hashes = [hash_file(tmp_path / name)[:8] for name in ("a/fit.json", "b/fit.json")]
+    files = [*(f" fit.json {short}" for short in hashes), " other.json", ""]
+    assert variants == {f"calm-decay every{file}" for file in files}
 
 
 def test_time_is_booked_once(monkeypatch):

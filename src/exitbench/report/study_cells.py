@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from exitbench.study.results import cell_key
 from exitbench.study.rows import Row
 
 __all__ = ["Cell", "Context", "cells_of", "finite", "last_checkpoints", "training_of"]
@@ -61,10 +62,13 @@ def finite(value: float | None) -> float | None:
 
 
 def cells_of(rows: Iterable[Row]) -> list[Cell]:
-    """The cells that rows belong to: by family and size, then model, then what it was measured on, then training."""
-    together: dict[str, list[Row]] = defaultdict(list)
+    """The cells that rows belong to: by family and size, then model, then what it was measured on, then training.
+
+    Rows of several studies may be of one cell under several ids. A failure in one of them is a cell of its own.
+    """
+    together: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        together[row.cell].append(row)
+        together[row.status == "failed", *cell_key(row)].append(row)
     return sorted(map(_cell, together.values()), key=_place)
 
 

@@ -266,7 +266,7 @@ def _policy(name: str, probes: Sequence[str], base: Path) -> tuple[str, Sequence
     path = _beside(base, name)
     if path is None:
         raise StudyError(f"there is no policy file {name} in the folder of the spec")
-    return hash_file(path), probes
+    return f"{path.name} {hash_file(path)}", probes
 
 
 def _refuse_same_names(models: Sequence[StudiedModel]) -> None:

@@ -25,6 +25,8 @@ class Observed(BaseModel):
 
     facts: ModelFacts = ModelFacts()
     tied_head: bool | None = None
+    commit: str | None = None
+    """Of the hub, that a branch or tag stood for."""
 
 
 def words_of(cell: Cell, study: str, observed: Observed) -> dict[str, Any]:

@@ -1,15 +1,18 @@
-"""What was measured as figures for rows: one number each, or the reason why there is none.
+"""What was measured as figures for rows: one number each, or the reason why it, or its interval, is not there.
 
-Names are those of the records; of policies, see `POLICY_FIGURES`. Non-goals: computing, and figures by category.
+Names are those of the records; of policies, see `POLICY_FIGURES`. Counts are of the tokens behind a figure, which for
+some are a draw of all. Non-goals: computing, and figures by category.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Literal
 
 from exitbench.replay.result import Replay
 from exitbench.representation.record import Pairs, Representation
 from exitbench.score.scorecard import ScoreCard
+from exitbench.stats.bootstrap import MIN_PROMPTS
 from exitbench.stats.figure import Curve, Figure
 from exitbench.stats.reasoned import Reasoned
 from exitbench.study.untrained import Untrained
@@ -36,6 +39,8 @@ _UNITS = {
 }
 """Of figures that are no shares."""
 _SHARE = "share"
+_NO_INTERVAL = "no interval"
+"""How the reason of a figure begins that has a value and no interval."""
 
 POLICY_FIGURES = {
     "policy_savings": "saved_blocks",
@@ -65,6 +70,7 @@ class Found:
     n_prompts: int | None = None
     unit: str | None = None
     reason: str | None = None
+    """Why there is no value or no interval; None where there are both."""
 
     @property
     def status(self) -> Literal["ok", "missing"]:
@@ -75,7 +81,8 @@ class Found:
 def card_figures(card: ScoreCard) -> Iterator[Found]:
     """Every figure and curve of a card, EAS at every alpha, and how many samples failed."""
     counts: dict[str, Any] = {"n_tokens": card.n_tokens, "n_prompts": card.n_prompts}
-    yield Found(figure="n_failed", value=card.n_failed, unit="samples", **counts)
+    reason = f"{_NO_INTERVAL}: it is a count"
+    yield Found(figure="n_failed", value=card.n_failed, unit="samples", reason=reason, **counts)
     yield from _fields(card, counts)
     for score in card.eas or ():
         yield from _curve("eas", score.by_alpha, _SHARE, counts, variant=score.similarity)
@@ -83,30 +90,29 @@ def card_figures(card: ScoreCard) -> Iterator[Found]:
 
 def representation_figures(record: Representation) -> Iterator[Found]:
     """How hidden states change with depth: every curve, and every pair of depths."""
-    counts: dict[str, Any] = {"n_tokens": record.n_tokens, "n_prompts": record.n_prompts}
-    yield from _fields(record, counts)
-    for name, field in Representation.model_fields.items():
-        if field.annotation not in (Pairs, Pairs | None):
+    drawn = {
+        "effective_rank": record.n_rank_tokens,
+        "angular_distance": record.n_sequences,
+        "cka": record.n_minibatches * record.minibatch_tokens,
+    }
+    counts = {"n_tokens": record.n_tokens, "n_prompts": record.n_prompts}
+    for found in (*_fields(record, counts), *_pairs(record, counts)):
+        if found.value is None:
+            yield found
             continue
-        pairs = getattr(record, name)
-        if pairs is None:
-            yield Found(figure=name, unit=_SHARE, reason=record.reasons[name])
-            continue
-        columns = (pairs.depth, pairs.other_depth, pairs.value, pairs.low, pairs.high)
-        for depth, other, value, low, high in zip(*columns, strict=True):
-            place = {"depth": depth, "other_depth": other}
-            yield Found(
-                figure=name, value=value, low=low, high=high, unit=_SHARE, reason=_none(value), **place, **counts
-            )
+        why = record.no_interval.get(found.figure)
+        reason = found.reason if found.low is not None or why is None else f"{_NO_INTERVAL}: {why}"
+        yield replace(found, n_tokens=drawn.get(found.figure, found.n_tokens), reason=reason)
 
 
 def untrained_figures(record: Untrained) -> Iterator[Found]:
     """EES of every untrained twin, and their mean."""
     counts: dict[str, Any] = {"n_tokens": record.n_tokens, "n_prompts": record.n_prompts}
-    reason = record.reasons.get("mean")
+    spread = f"{_NO_INTERVAL}: twins differ by their seeds, see the spread of ees_untrained"
+    reason = record.reasons.get("mean", spread)
     yield Found(figure="ees_untrained_mean", value=record.mean, unit=_SHARE, reason=reason, **counts)
     for seed, ees in zip(record.seeds, record.ees or (), strict=record.ees is not None):
-        yield Found(figure="ees_untrained", variant=str(seed), value=ees, unit=_SHARE, **counts)
+        yield Found(figure="ees_untrained", variant=str(seed), value=ees, unit=_SHARE, reason=spread, **counts)
 
 
 def _fields(record: Reasoned, counts: dict[str, Any]) -> Iterator[Found]:
@@ -121,49 +127,66 @@ def _fields(record: Reasoned, counts: dict[str, Any]) -> Iterator[Found]:
             yield Found(figure=name, unit=unit, reason=record.reasons[name])
 
 
-def _none(value: float | None) -> str | None:
-    """Why a point of a curve has no value, where it has none."""
-    return "it is not defined on these tokens" if value is None else None
+def _pairs(record: Representation, counts: dict[str, Any]) -> Iterator[Found]:
+    """The fields of a record that are figures of two depths."""
+    for name, field in Representation.model_fields.items():
+        if field.annotation not in (Pairs, Pairs | None):
+            continue
+        pairs: Pairs | None = getattr(record, name)
+        if pairs is None:
+            yield Found(figure=name, unit=_SHARE, reason=record.reasons[name])
+            continue
+        columns = (pairs.depth, pairs.other_depth, pairs.value, pairs.low, pairs.high)
+        for depth, other, value, low, high in zip(*columns, strict=True):
+            yield _found(name, (value, low, high), _SHARE, counts, depth=depth, other_depth=other)
 
 
 def _figure(name: str, figure: Figure | None, reason: str | None, unit: str, **place: Any) -> Found:
     if figure is None:
         return Found(figure=name, unit=unit, reason=reason, **place)
-    return Found(figure=name, unit=unit, reason=_none(figure.value), **figure.model_dump(), **place)
+    counts = {"n_tokens": figure.n_tokens, "n_prompts": figure.n_prompts}
+    return _found(name, (figure.value, figure.low, figure.high), unit, counts, **place)
 
 
 def _curve(name: str, curve: Curve, unit: str, counts: dict[str, Any], **place: Any) -> Iterator[Found]:
     """One figure a point; its place is a depth where the axis is one."""
-    for at, value, low, high in zip(curve.at, curve.value, curve.low, curve.high, strict=True):
+    for at, *numbers in zip(curve.at, curve.value, curve.low, curve.high, strict=True):
         where: dict[str, Any] = {"depth": int(at)} if curve.axis == "depth" else {"at": float(at)}
-        yield Found(
-            figure=name, value=value, low=low, high=high, unit=unit, reason=_none(value), **where, **counts, **place
-        )
+        yield _found(name, numbers, unit, counts, **where, **place)
 
 
-def replay_figures(replay: Replay, variants: Sequence[tuple[str, str]]) -> Iterator[Found]:
+def _found(name: str, numbers: Sequence[float | None], unit: str, counts: dict[str, Any], **place: Any) -> Found:
+    """A figure from its value, low and high, with why one of them is not there."""
+    value, low, high = numbers
+    reason = None
+    if value is None:
+        reason = "it is not defined on these tokens"
+    elif low is None or high is None:
+        few = counts["n_prompts"] < MIN_PROMPTS
+        lacks = f"needs at least {MIN_PROMPTS} prompts, got {counts['n_prompts']}"
+        reason = f"{_NO_INTERVAL}: {lacks if few else 'a resample of the prompts leaves it undefined'}"
+    return Found(figure=name, value=value, low=low, high=high, unit=unit, reason=reason, **counts, **place)
+
+
+def replay_figures(replay: Replay, variants: Sequence[str | None]) -> Iterator[Found]:
     """What policies save and change at every target.
 
     Args:
         replay: of the cell's trace.
-        variants: (policy, probes) to report; a replay also compares the plain threshold and the best of all.
+        variants: how rows name the policies that were given to the replay, in that order; None leaves one out. The best
+            of all, which a replay adds, is left out too.
     """
-    for point in replay.points:
-        if (point.policy, point.probes) not in variants:
-            continue
-        place: dict[str, Any] = {
-            "variant": _variant(point.policy, point.probes),
-            "target": f"{point.procedure} {point.risk} {point.eps:g}",
-        }
-        for name, field in POLICY_FIGURES.items():
-            yield _figure(name, getattr(point, field), point.reasons.get(field), _SHARE, **place)
+    for target, points in groupby(replay.points, key=lambda point: f"{point.procedure} {point.risk} {point.eps:g}"):
+        for point, variant in zip(points, variants, strict=False):
+            if variant is None:
+                continue
+            for name, field in POLICY_FIGURES.items():
+                reason = point.reasons.get(field)
+                yield _figure(name, getattr(point, field), reason, _SHARE, variant=variant, target=target)
 
 
-def no_policy_figures(reason: str, variants: Sequence[tuple[str, str]]) -> Iterator[Found]:
+def no_policy_figures(reason: str, variants: Sequence[str | None]) -> Iterator[Found]:
     """The same where nothing could be replayed."""
-    for policy, probes in variants:
-        yield Found(figure="policy_savings", variant=_variant(policy, probes), unit=_SHARE, reason=reason)
-
-
-def _variant(policy: str, probes: str) -> str:
-    return f"{policy} {probes}"
+    for variant in variants:
+        if variant is not None:
+            yield Found(figure="policy_savings", variant=variant, unit=_SHARE, reason=reason)

@@ -5,6 +5,7 @@
     work/<cell>/trace        trace of a cell in work, with which a killed run goes on; gone once the rows are there
     traces/<cell>            the same where the spec keeps traces
     stale/<cell>.parquet     rows of weights, prompts or lenses that have changed on disk since
+    stale/<cell>             the trace behind them where the spec keeps traces
     run.json                 what the last run did, and what it cost
 
 Every file has its name only when it is complete.
@@ -12,24 +13,29 @@ Every file has its name only when it is complete.
 
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pydantic
 
-from exitbench.errors import StudyError
+from exitbench.errors import ModelError, StudyError
 from exitbench.files import replacing, write_json
+from exitbench.models.source import ModelSource
 from exitbench.study.cells import Cell
 from exitbench.study.factors import Observed, words_of
-from exitbench.study.results import CELLS, SPEC_FILE
+from exitbench.study.results import CELLS, SPEC_FILE, read_table
 from exitbench.study.rows import SCHEMA, Row, write_rows
 from exitbench.study.spec import StudySpec, read_spec, why_another_study
 
 __all__ = ["Failure", "StudyFolder"]
 
 _OBSERVED = "exitbench.observed"
+_REMOVERS = 8
+"""Threads that remove scratch: a disk that is waited for at each of a thousand small files takes seconds otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +62,7 @@ class StudyFolder:
     def __init__(self, path: Path, spec: StudySpec) -> None:
         self.path = path
         self._spec = spec
+        self._cells: Sequence[Cell] = ()
         if self._spec_file.is_file():
             if why := why_another_study(read_spec(self._spec_file), spec):
                 raise StudyError(f"{path} holds another study: {why}; choose another --out folder")
@@ -75,30 +82,44 @@ class StudyFolder:
         return self.path / "traces" / cell.id if self._spec.keep_traces else self.path / "work" / cell.id / "trace"
 
     def begin(self, spec_text: bytes, cells: Sequence[Cell]) -> None:
-        """Note the spec, and bring what is there in line with it: words of rows, stale cells, scratch of dead runs."""
+        """Note the spec, and bring what is there in line with it: words of rows, stale cells, scratch of dead runs.
+
+        Raises:
+            StudyError: rows that do not say what was observed of their model.
+            ReportError: rows that cannot be read.
+        """
         for file in (*self.path.glob(".*.tmp"), *self.path.glob(f"{CELLS}/.*.tmp")):
             file.unlink()
         if not self._spec_file.is_file() or self._spec_file.read_bytes() != spec_text:
             with replacing(self._spec_file) as temporary:
                 temporary.write_bytes(spec_text)
+        self._cells = cells
         planned = {cell.id: cell for cell in cells}
         for file in sorted((self.path / CELLS).glob("*.parquet")):
             if file.stem in planned:
-                table = _read(file)
+                table = read_table(file)
                 self._refresh(file, table, planned[file.stem])
                 if not _has_failed(table):
                     self._tidy(file.stem)
             else:
-                (self.path / "stale").mkdir(exist_ok=True)
-                file.replace(self.path / "stale" / file.name)
+                self._set_aside(file)
+        for trace in (self.path / "traces").glob("*"):
+            if trace.name not in planned:
+                self._set_aside(trace)
         for scratch in (self.path / "work").glob("*"):
             if scratch.name not in planned:
                 self._tidy(scratch.name)
 
+    def _set_aside(self, path: Path) -> None:
+        """Move what is of no cell any more to the stale ones, in place of what has that name there."""
+        target = self.path / "stale" / path.name
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        path.replace(target)
+
     def _refresh(self, file: Path, table: pa.Table, cell: Cell) -> None:
         """Rewrite the rows of a file whose words are no longer those of the spec."""
-        noted = (table.schema.metadata or {}).get(_OBSERVED.encode(), b"{}")
-        words = words_of(cell, self._spec.name, Observed.model_validate_json(noted))
+        words = words_of(cell, self._spec.name, _observed(file, table))
         there = table.slice(0, 1).to_pylist()[0]
         if all((dict(there[name]) if name == "tags" else there[name]) == word for name, word in words.items()):
             return
@@ -111,16 +132,47 @@ class StudyFolder:
 
     def failure(self, cell: Cell) -> Failure | None:
         """Why a cell that was tried failed; None for one that was measured."""
-        table = _read(self.rows_of(cell.id), ["status", "figure", "reason"])
+        table = read_table(self.rows_of(cell.id), ["status", "figure", "reason"])
         return Failure(cell=cell.id, name=cell.name, reason=table["reason"][0].as_py()) if _has_failed(table) else None
 
     def seconds(self, cell: Cell) -> float:
         """What a cell that was tried took."""
-        return float(_read(self.rows_of(cell.id), ["seconds"])["seconds"][0].as_py())
+        return float(read_table(self.rows_of(cell.id), ["seconds"])["seconds"][0].as_py())
 
     def is_tried(self, cell: Cell) -> bool:
         """Whether a cell was measured or failed."""
         return self.rows_of(cell.id).is_file()
+
+    def refuse_other_weights(self, cell: Cell, source: ModelSource) -> None:
+        """Hold the weights of a cell against those that other cells of its model were measured on.
+
+        A branch of the hub may move between two runs, and no name of a cell tells.
+
+        Args:
+            cell: about to be measured.
+            source: of its weights.
+
+        Raises:
+            ModelError: they differ.
+        """
+        names = ["status", "figure", "weights_sha256", "config_sha256"]
+        same = (cell.model.source, cell.model.load_revision)
+        for other in self._cells:
+            if (other.model.source, other.model.load_revision) != same or not self.is_tried(other):
+                continue
+            file = self.rows_of(other.id)
+            table = read_table(file, names)
+            there = tuple(table[name][0].as_py() for name in names[2:])
+            if _has_failed(table):
+                continue
+            if there != (source.weights_sha256, source.config_sha256):
+                commit = _observed(file, table).commit
+                raise ModelError(
+                    f"{cell.model.name} moved: here it is {_named(source.revision, source.weights_sha256)}, and cell "
+                    f"{other.id} was measured on {_named(commit, there[0])}; give one of the two commits as its "
+                    "revision, or delete that model's cells and run with --retry-failed"
+                )
+            return
 
     def write(self, cell: Cell, rows: list[Row], observed: Observed) -> None:
         """Store the rows of a cell, and drop its scratch if it did not fail."""
@@ -135,6 +187,8 @@ class StudyFolder:
     def _tidy(self, cell: str) -> None:
         """Remove the scratch of a cell, and the folder of all scratch with the last of it."""
         work = self.path / "work"
+        with ThreadPoolExecutor(_REMOVERS) as pool:
+            pool.map(Path.unlink, [path for path in (work / cell).rglob("*") if not path.is_dir()])
         shutil.rmtree(work / cell, ignore_errors=True)
         if work.is_dir() and not any(work.iterdir()):
             work.rmdir()
@@ -145,12 +199,17 @@ def _has_failed(table: pa.Table) -> bool:
     return (table["status"][0].as_py(), table["figure"][0].as_py()) == ("failed", "cell")
 
 
-def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
+def _observed(file: Path, table: pa.Table) -> Observed:
+    """What was noted beside the rows of a file."""
     try:
-        table = pq.read_table(file, columns=columns)
-        if not len(table):
-            raise StudyError(f"{file} holds no rows; delete it and run the study again")
-        return table
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise StudyError(f"{file} cannot be read ({reason}); delete it and run the study again") from error
+        return Observed.model_validate_json((table.schema.metadata or {})[_OBSERVED.encode()])
+    except (KeyError, pydantic.ValidationError) as error:
+        raise StudyError(
+            f"{file} does not say what was observed of its model ({_OBSERVED} in its metadata), as if another program "
+            "had written it anew; delete it and run the study again"
+        ) from error
+
+
+def _named(commit: str | None, weights_sha256: str) -> str:
+    """Weights and what comes with them, for people."""
+    return f"commit {commit or 'unknown'} (weights {weights_sha256[:12]})"

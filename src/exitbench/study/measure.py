@@ -1,19 +1,26 @@
 """One cell: trace, score, replay, and whatever else the spec measures, as rows.
 
-The trace goes on where a killed run left it, unless that run had other libraries: then it is scratch of no use.
+The trace goes on where an earlier run left it. Scratch that is damaged or of something else (that run had other
+libraries, or the model lay elsewhere) is of no use and is dropped.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from exitbench.env import library_versions
+from exitbench.errors import CorruptTraceError, OtherTraceError
+from exitbench.models.cache import hash_file
 from exitbench.models.catalogue import ModelFacts, catalogue, facts_of
 from exitbench.models.load import LoadedModel
+from exitbench.policies import ExitPolicy
+from exitbench.policies.confidence import TopProbability
 from exitbench.progress import SILENT, Progressor
 from exitbench.replay.assemble import ReplayOptions, policies_named, replay, why_no_replay
 from exitbench.representation.measure import represent
@@ -33,7 +40,7 @@ from exitbench.study.spec import StudySpec
 from exitbench.study.untrained import Nulls
 from exitbench.trace.collect import collect
 from exitbench.trace.sequences import stretches_of
-from exitbench.trace.store import is_trace_folder, read_manifest, read_trace
+from exitbench.trace.store import read_trace
 from exitbench.trace.table import Trace
 
 __all__ = ["failed_rows", "has_tied_head", "measure", "observed_of"]
@@ -67,7 +74,27 @@ def measure(
     Raises:
         ExitbenchError: what is asked for cannot be measured on this model.
     """
-    _drop_if_older(trace_folder)
+    once = partial(_measured, loaded, cell, spec, base, trace_folder, nulls, command, progress)
+    try:
+        trace, found = once()
+    except (CorruptTraceError, OtherTraceError):
+        shutil.rmtree(trace_folder)
+        trace, found = once()
+    identity = _identity(cell, spec, observed, command) | _as_traced(trace)
+    return [Row(**identity, status=figure.status, **vars(figure)) for figure in found]
+
+
+def _measured(
+    loaded: LoadedModel,
+    cell: Cell,
+    spec: StudySpec,
+    base: Path,
+    trace_folder: Path,
+    nulls: Nulls,
+    command: str,
+    progress: Progressor,
+) -> tuple[Trace, list[Found]]:
+    """A cell's trace, and what was found with it."""
     workload = cell.prompts.workload
     collect(loaded, workload, trace_folder, options=cell.options, command=command, progress=progress)
     trace = read_trace(trace_folder)
@@ -83,8 +110,7 @@ def measure(
     if "untrained" in spec.measure:
         memory = cell.options.memory_bytes
         found += untrained_figures(nulls.of(loaded, stretches, seed=spec.seed, memory=memory, progress=progress))
-    identity = _identity(cell, spec, observed, command) | _as_traced(trace)
-    return [Row(**identity, status=figure.status, **vars(figure)) for figure in found]
+    return trace, found
 
 
 def failed_rows(cell: Cell, spec: StudySpec, reason: str, observed: Observed, *, command: str) -> list[Row]:
@@ -102,7 +128,8 @@ def observed_of(cell: Cell, loaded: LoadedModel | None) -> Observed:
     if listed is not None:
         gaps = {name: value for name, value in counted if getattr(listed, name) is None and name != "origin"}
         counted = listed.model_copy(update=gaps)
-    return Observed(facts=counted, tied_head=has_tied_head(loaded.model))
+    commit = loaded.source.revision if loaded.source.kind == "hub" else None
+    return Observed(facts=counted, tied_head=has_tied_head(loaded.model), commit=commit)
 
 
 def has_tied_head(model: PreTrainedModel) -> bool | None:
@@ -114,22 +141,32 @@ def has_tied_head(model: PreTrainedModel) -> bool | None:
     return head_weight is weight or 0 != head_weight.data_ptr() == weight.data_ptr()
 
 
-def _drop_if_older(trace_folder: Path) -> None:
-    """Remove a trace that was begun with other versions of the libraries."""
-    if is_trace_folder(trace_folder) and read_manifest(trace_folder).libraries != library_versions():
-        shutil.rmtree(trace_folder)
-
-
 def _replayed(trace: Trace, spec: StudySpec, base: Path, progress: Progressor) -> Iterator[Found]:
-    policies = []
-    for entry in spec.policies:
-        name = str(base / entry.policy) if entry.policy.endswith(".json") else entry.policy
-        policies += [one for one in policies_named(trace, [name], probes=entry.probes) if one not in policies]
-    variants = [(policy.name, policy.schedule.text) for policy in policies]
+    policies, variants = zip(*_policies(trace, spec, base), strict=True)
     if why := why_no_replay(trace):
         return no_policy_figures(why, variants)
-    replayed = replay(trace, policies, options=ReplayOptions(seed=spec.seed), progress=progress)
-    return replay_figures(replayed, variants)
+    return replay_figures(replay(trace, policies, options=ReplayOptions(seed=spec.seed), progress=progress), variants)
+
+
+def _policies(trace: Trace, spec: StudySpec, base: Path) -> list[tuple[ExitPolicy, str | None]]:
+    """What is replayed, and the variant of its rows: class and probes, and which file, by its contents if need be.
+
+    The plain threshold, which a replay has in any case, has no variant unless the spec names it.
+    """
+    files = {entry.policy for entry in spec.policies if entry.policy.endswith(".json")}
+    names = Counter(Path(file).name for file in files)
+    found: list[tuple[ExitPolicy, str | None]] = []
+    for entry in spec.policies:
+        name, words = entry.policy, []
+        if name in files:
+            path = base / Path(name).expanduser()
+            name, words = str(path), [path.name] + [hash_file(path)[:8]] * (names[path.name] > 1)
+        for policy in policies_named(trace, [name], probes=entry.probes):
+            if all(policy != other for other, _ in found):
+                found.append((policy, " ".join((policy.name, policy.schedule.text, *words))))
+    if all(policy != TopProbability() for policy, _ in found):
+        found.insert(0, (TopProbability(), None))
+    return found
 
 
 def _identity(cell: Cell, spec: StudySpec, observed: Observed, command: str) -> dict[str, Any]:

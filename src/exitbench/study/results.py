@@ -2,12 +2,14 @@
 
 A file that is no Parquet, that broke off, that lacks a column or has one more is refused by name: a study from which
 one cell was dropped in silence would still give figures. The same figure measured twice may be there twice, with the
-same numbers; with different ones it is refused, and both are shown.
+same numbers; with different ones it is refused, and both are shown. What hashes identify is the same under any name:
+labels, paths and revisions of the same weights, and names of the same prompts, hide no contradiction.
 
 Non-goals: choosing among rows, and computing anything with them.
 """
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -20,7 +22,17 @@ from exitbench.errors import ReportError
 from exitbench.plain import plain
 from exitbench.study.rows import SCHEMA, Row, Status
 
-__all__ = ["CELLS", "IDENTITY", "MEASURED", "SPEC_FILE", "read_rows", "read_studies", "rows_of_file"]
+__all__ = [
+    "CELLS",
+    "IDENTITY",
+    "MEASURED",
+    "SPEC_FILE",
+    "cell_key",
+    "read_rows",
+    "read_studies",
+    "read_table",
+    "rows_of_file",
+]
 
 CELLS = "cells"
 """Folder of a study in which its cells lie, one Parquet file each."""
@@ -34,16 +46,23 @@ IDENTITY = (
 """Columns that decide the numbers: what was measured, on what, and how."""
 MEASURED = ("figure", "variant", "target", "depth", "other_depth", "at")
 """Columns that say which number it is."""
+_NAMES_OF = {"weights_sha256": ("model", "source", "revision"), "workload_sha256": ("workload",)}
+"""Column that settles what was measured -> columns that only name it then."""
 _NUMBERS = ("status", "value", "low", "high", "n_tokens", "n_prompts")
 _REQUIRED = tuple(f.name for f in fields(Row) if f.default is not None and f.name != "tags")
 
 
+def cell_key(row: Row) -> tuple[Any, ...]:
+    """What rows of one cell share, in whatever study and under whatever id: its names for people, and its identity.
+
+    Studies name a cell by all that they measure in it, so that two of them have two ids for what is one cell here.
+    """
+    return (row.model, row.revision, row.workload, *_identity(row))
+
+
 def read_rows(paths: Iterable[Path | str]) -> list[Row]:
-    """Read the rows of studies into one list, each figure of one identity once; see `read_studies`."""
-    rows: dict[tuple[Any, ...], Row] = {}
-    for row in (row for study in read_studies(paths) for row in study):
-        rows.setdefault(_key(row), row)
-    return list(rows.values())
+    """Read the rows of studies into one list, each figure of one cell once; see `read_studies`."""
+    return _once(row for study in read_studies(paths) for row in study)
 
 
 def read_studies(paths: Iterable[Path | str]) -> list[list[Row]]:
@@ -53,7 +72,7 @@ def read_studies(paths: Iterable[Path | str]) -> list[list[Row]]:
         paths: of studies' folders, or of single files of rows.
 
     Returns:
-        For each path its rows, in the order of the cells' names, each figure of one identity once.
+        For each path its rows, in the order of the cells' names, each figure of one cell once; see `cell_key`.
 
     Raises:
         ReportError: a path that holds no rows, a file that cannot be read whole, or two rows of one identity with
@@ -62,14 +81,14 @@ def read_studies(paths: Iterable[Path | str]) -> list[list[Row]]:
     seen: dict[tuple[Any, ...], tuple[Row, Path]] = {}
     studies = []
     for path in paths:
-        own: dict[tuple[Any, ...], Row] = {}
+        own: list[Row] = []
         for file in _files(Path(path)):
             for row in rows_of_file(file):
-                first, where = seen.setdefault(_key(row), (row, file))
+                first, where = seen.setdefault((*_identity(row), *_place(row)), (row, file))
                 if _numbers(first) != _numbers(row):
                     raise ReportError(_conflict(first, where, row, file))
-                own.setdefault(_key(row), row)
-        studies.append(list(own.values()))
+                own.append(row)
+        studies.append(_once(own))
     return studies
 
 
@@ -79,17 +98,26 @@ def rows_of_file(path: Path) -> list[Row]:
     Raises:
         ReportError: no Parquet, broken off, or not of this schema; one line that names the file.
     """
+    return [_row(values, path) for values in read_table(path).to_pylist()]
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read one file of rows as a table, whole or some of its columns.
+
+    Raises:
+        ReportError: as `rows_of_file`, and where there is no row.
+    """
     try:
-        table = pq.ParquetFile(path).read()
-    except OSError as error:
-        raise ReportError(f"cannot read {plain(str(path))}: {plain(str(error.strerror or error))}") from error
-    except pa.ArrowException as error:
-        why = plain(str(error))[:120]
-        raise ReportError(f"{plain(str(path))} is no whole Parquet file ({why}); delete it and run it again") from error
-    problem = _other_schema(table.schema)
-    if problem is not None:
+        with pq.ParquetFile(path) as file:
+            schema, table = file.schema_arrow, file.read(columns)
+    except (pa.ArrowException, OSError) as error:
+        if number := getattr(error, "errno", None):
+            raise ReportError(f"cannot read {plain(str(path))}: {os.strerror(number)}") from error
+        raise ReportError(f"{plain(str(path))} is no whole Parquet file; delete it and run its study again") from error
+    problem = _other_schema(schema) or ("" if len(table) else "no row; delete it and run its study again")
+    if problem:
         raise ReportError(f"{plain(str(path))}: {problem}")
-    return [_row(values, path) for values in table.to_pylist()]
+    return table
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -106,7 +134,8 @@ def _files(path: Path) -> Iterator[Path]:
 def _other_schema(schema: pa.Schema) -> str | None:
     """What differs from the columns that rows have."""
     if missing := [name for name in SCHEMA.names if name not in schema.names]:
-        return f"no column {', '.join(missing)}; it was not written by 'exitbench study', or by an older one: run again"
+        lacking = f"no column {', '.join(missing)}; it was not written by 'exitbench study', or by an older one"
+        return f"{lacking}: delete it and run its study again"
     if more := [plain(name) for name in schema.names if name not in SCHEMA.names]:
         return f"unknown column {', '.join(more)}; it was written by a newer exitbench: upgrade this one"
     for column in SCHEMA:
@@ -134,8 +163,22 @@ def _row(values: dict[str, Any], path: Path) -> Row:
     return Row(**values)
 
 
-def _key(row: Row) -> tuple[Any, ...]:
-    return tuple(getattr(row, name) for name in (*IDENTITY, *MEASURED))
+def _identity(row: Row) -> tuple[Any, ...]:
+    """What decides the numbers: the columns of `IDENTITY`, but for those that only name what a hash settles."""
+    names = [name for settled, names in _NAMES_OF.items() if getattr(row, settled) is not None for name in names]
+    return tuple(None if name in names else getattr(row, name) for name in IDENTITY)
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    return tuple(getattr(row, name) for name in MEASURED)
+
+
+def _once(rows: Iterable[Row]) -> list[Row]:
+    """The first row of each figure of each cell."""
+    first: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        first.setdefault((*cell_key(row), *_place(row)), row)
+    return list(first.values())
 
 
 def _numbers(row: Row) -> tuple[Any, ...]:
@@ -143,15 +186,15 @@ def _numbers(row: Row) -> tuple[Any, ...]:
 
 
 def _conflict(first: Row, where: Path, second: Row, here: Path) -> str:
-    what = " ".join(str(value) for name in MEASURED if (value := getattr(first, name)) is not None)
-    revision = "" if first.revision is None else f" at {first.revision}"
-    subject = plain(f"{what} of {first.model}{revision} on {first.workload}")
+    what = plain(" ".join(str(value) for value in _place(first) if value is not None))
     both = " and ".join(f"{_shown(row)} in {plain(str(file))}" for row, file in ((first, where), (second, here)))
-    return f"two rows of one identity with different numbers: {subject} is {both}; delete the cell that is wrong"
+    return f"two rows of one identity with different numbers: {what} {both}; delete the cell that is wrong"
 
 
 def _shown(row: Row) -> str:
+    revision = "" if row.revision is None else f" at {row.revision}"
+    subject = plain(f"of {row.model}{revision} on {row.workload}")
     if row.value is None:
-        return f"missing ({plain(row.reason or 'no reason given')})"
+        return f"{subject} is missing ({plain(row.reason or 'no reason given')})"
     interval = "" if row.low is None or row.high is None else f" [{row.low!r}, {row.high!r}]"
-    return f"{row.value!r}{interval} (n = {row.n_tokens} tokens, {row.n_prompts} prompts)"
+    return f"{subject} is {row.value!r}{interval} (n = {row.n_tokens} tokens, {row.n_prompts} prompts)"

@@ -1,7 +1,8 @@
 """What a study leaves: flat rows, one a figure, in one Parquet file a cell.
 
 A row says what was measured (`figure`, and at which depth, for which policy), on what (identity), what is known of the
-model (factors), and how it was made. Missing is null, and then `reason` says why. Imports no torch: results are read
+model (factors), and how it was made. Missing is null, and then `reason` says why; so it does for a value without an
+interval. Imports no torch: results are read
 where no model is.
 
 Non-goals: computing figures, and comparing models.
@@ -97,10 +98,12 @@ class Row:
     low: float | None = None
     high: float | None = None
     n_tokens: int | None = None
+    """Behind the figure, which may be a draw of all."""
     n_prompts: int | None = None
+    """That these come from."""
     unit: str | None = None
     reason: str | None = None
-    """Why there is no value."""
+    """Why there is no value; where there is one, why it has no interval. Not what tells the two apart: `status` is."""
 
     command: str
     created: str

@@ -180,6 +180,7 @@ class _Runner:
         try:
             loaded = shared.get()
             observed = observed_of(cell, loaded)
+            self.folder.refuse_other_weights(cell, loaded.source)
             rows = measure(
                 loaded,
                 cell,

@@ -113,10 +113,12 @@ class Nulls:
         """The null of a model on some sequences, as `untrained_null` gives it; measured if it is new."""
         counted = list(stretches)
         key = _key(loaded, counted, seed)
-        known = self._known.get(key)
-        if known is None or known.ees is None:  # a failure may have been one of the moment
-            known = self._known[key] = untrained_null(loaded, counted, seed=seed, memory=memory, progress=progress)
-        return known
+        if key in self._known:
+            return self._known[key]
+        null = untrained_null(loaded, counted, seed=seed, memory=memory, progress=progress)
+        if null.ees is not None:  # a failure may have been one of the moment
+            self._known[key] = null
+        return null
 
 
 def _key(loaded: ProvedModel, stretches: Sequence[Stretch], seed: int) -> str:

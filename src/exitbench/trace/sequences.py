@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from exitbench.config import Mode, TraceOptions
-from exitbench.errors import TraceError, WorkloadError
+from exitbench.errors import CorruptTraceError, TraceError, WorkloadError
 from exitbench.models.load import LoadedModel
 from exitbench.trace.budget import in_halves
 from exitbench.trace.generate import greedy_answers
@@ -99,7 +99,7 @@ def settings_of(loaded: LoadedModel, options: TraceOptions, mode: Mode, order: O
 def _stored(folder: Path, number: int, batch: Sequence[SampleInfo], _: Callable[[], BatchAnswers]) -> BatchAnswers:
     answers = read_answers(folder, number, batch)
     if answers is None:
-        raise TraceError(f"{folder} lacks the answers of batch {number} that it was made from; trace again")
+        raise CorruptTraceError(f"{folder} lacks the answers of batch {number} that it was made from; trace again")
     return answers
 
 

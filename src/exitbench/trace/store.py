@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pydantic
 
-from exitbench.errors import CorruptTraceError, TraceError
+from exitbench.errors import CorruptTraceError, OtherTraceError, TraceError
 from exitbench.files import replacing, write_json, write_text
 from exitbench.trace.manifest import SCHEMA_VERSION, Manifest
 from exitbench.trace.parts import Rows, read_part, write_part
@@ -47,14 +47,16 @@ def read_manifest(path: Path) -> Manifest:
     """Read the manifest of a trace folder.
 
     Raises:
-        TraceError: no trace there, one that may not be read, or one of a newer schema.
+        TraceError: no trace there, or one that may not be read.
+        OtherTraceError: one of another schema.
+        CorruptTraceError: the file is damaged.
     """
     file = path / "manifest.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         found = content.get("schema_version")
         if found != SCHEMA_VERSION:
-            raise TraceError(
+            raise OtherTraceError(
                 f"{file} has schema version {found}, this exitbench reads version {SCHEMA_VERSION}; "
                 "upgrade exitbench or trace again"
             )
@@ -99,7 +101,7 @@ class TraceFolder:
         samples: every sample, in order.
 
     Raises:
-        TraceError: the folder holds a trace of another identity, or files that are not a trace's.
+        OtherTraceError: the folder holds a trace of another identity, or files that are not a trace's.
         CorruptTraceError: a part that is there cannot be read; names it.
     """
 
@@ -111,7 +113,7 @@ class TraceFolder:
         if is_trace_folder(path):
             self._refuse_other_identity()
         elif path.exists() and (not path.is_dir() or any(not _is_first_write(file) for file in path.iterdir())):
-            raise TraceError(f"{path} exists and holds no trace; give an empty or new folder with --out")
+            raise OtherTraceError(f"{path} exists and holds no trace; give an empty or new folder with --out")
         else:
             write_json(path / "manifest.json", manifest.model_dump(mode="json"))
         for file in path.glob(".*.tmp"):
@@ -135,7 +137,7 @@ class TraceFolder:
         if places:
             different = [f"{place} ({values})" for place, values in places[:3]]
             more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-            raise TraceError(
+            raise OtherTraceError(
                 f"{self.path} holds another trace: {'; '.join(different)}{more}; "
                 "choose another --out folder, or delete that one"
             )
