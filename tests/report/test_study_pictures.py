@@ -56,3 +56,9 @@ def test_what_was_measured_on_is_in_the_name(tmp_path):
     assert sorted(names(rows, tmp_path)) == [
         *("models-ees-1-b-c-on-text-logit-readout", "models-ees-2-mini-on-text-logit-readout")
     ]
+
+
+def test_a_figure_of_any_name_stays_in_the_folder(tmp_path):
+    """A figure of somebody else's rows that is written elsewhere, or not at all."""
+    rows = [row("a/../b", depth * step, depth=depth, step=step, cell=str(step)) for depth in (1, 2) for step in (1, 2)]
+    assert names(rows, tmp_path) == ["depth-a----b"]

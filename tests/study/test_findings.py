@@ -328,13 +328,13 @@ def test_size_by_its_slope_and_by_its_threshold():
     sizes = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
     figures = {f"m{b:g}": (0.3 + 0.05 * np.log10(b) + 0.001 * (-1) ** i, {"total_params_b": b})
                for i, b in enumerate(sizes)}  # fmt: skip
-    finding = judged(rows_of(figures), "size")
+    finding = judged(rows_of(figures), "size", sensitivity=["ees"])
     slope, threshold = finding.comparisons
     assert finding.verdict == "supported"
     assert slope.value == pytest.approx(0.05, abs=0.002)
     assert slope.unit == "ees per factor of 10"
     assert not threshold.judged
-    assert threshold.reason == "no model is above 20 (total_params_b)"
+    assert threshold.reason == threshold.sensitivity[0].reason == "no model is above 20 (total_params_b)"
     assert finding.n_together == 1
     lower = judged(rows_of(figures), "size", threshold=1.0, judged_by="both")
     assert lower.comparisons[1].counts == {"models": 7, "above 1": 3, "up to 1": 4, "strata": 1}

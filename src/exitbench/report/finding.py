@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from exitbench.report.finding_text import NOT_KNOWN, counts_text, effect_text, in_order, p_text
 from exitbench.report.text import escape_markdown, plain
 from exitbench.stats.evidence import Evidence
 from exitbench.study.finding import Adjusted, Comparison, Finding, JudgedModel, Sensitivity
@@ -24,7 +25,7 @@ FINDINGS_WIDTH = 150
 _HEADINGS = ("claim", "models", "effect [95 % interval]", "adjusted p", "by", "verdict")
 _ELSEWHERE = ("models", "effect [95 % interval]", "p, not adjusted", "against the primary")
 _TESTS = {"permutation": "permutation", "t": "t-test", "clustered": "t-test, clustered"}
-_TURNS = {"none": "same side", "sign": "other sign", "interval": "other side of 0", None: "n/a"}
+_TURNS = {"none": "same side", "sign": "other sign", "interval": "other side of 0", None: NOT_KNOWN}
 
 
 def findings_table(findings: Sequence[Finding]) -> RenderableType:
@@ -56,7 +57,7 @@ def _summary(finding: Finding) -> tuple[list[str], ...]:
         [finding.claim],
         [str(finding.n_models)],
         effects,
-        [_p(c.p_adjusted) for c in judged],
+        [p_text(c.p_adjusted) for c in judged],
         [_by(c) for c in judged],
         [finding.verdict if finding.expected is None else f"{finding.verdict} (expected: {finding.expected})"],
     )
@@ -93,7 +94,7 @@ def _chapter(finding: Finding) -> Iterator[str]:
     if finding.cautions:
         yield "### Read with care"
         yield "\n".join(f"- {escape_markdown(caution)}" for caution in finding.cautions)
-    yield f"exitbench {finding.exitbench}: {escape_markdown(finding.command)}"
+    yield escape_markdown(f"exitbench {finding.exitbench}: {finding.command}")
 
 
 def _fixed(finding: Finding) -> Iterator[str]:
@@ -116,20 +117,24 @@ def _plainly(value: object) -> str:
 def _models(finding: Finding) -> str:
     facts = list(dict.fromkeys(name for model in finding.models for name in model.facts))
     headings = ["model", "checkpoint", "place", "within", "cluster", finding.figure, "tokens", "prompts", *facts]
-    return _table([*headings, "left out"], (_model(model, facts) for model in finding.models))
+    return _table([*headings, "left out"], (_model(model, facts) for model in in_order(finding.models)))
 
 
 def _model(model: JudgedModel, facts: Sequence[str]) -> list[str]:
     checkpoint = model.revision or ("" if model.step is None else f"step {model.step}")
-    counts = ["n/a" if n is None else f"{n:,}" for n in (model.n_tokens, model.n_prompts)]
+    counts = [NOT_KNOWN if n is None else f"{n:,}" for n in (model.n_tokens, model.n_prompts)]
     known = [_fact(model.facts.get(name)) for name in facts]
     place = [text or "" for text in (model.place, model.stratum, model.cluster)]
-    figure = _interval(model.value, model.low, model.high)
+    figure = effect_text(model.value, model.low, model.high)
     return [model.label, checkpoint, *place, figure, *counts, *known, model.left_out or ""]
 
 
 def _fact(value: float | str | bool | None) -> str:
-    return "n/a" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return NOT_KNOWN
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
+    return str(value)
 
 
 def _comparisons(finding: Finding) -> str:
@@ -139,12 +144,12 @@ def _comparisons(finding: Finding) -> str:
         (
             (
                 c.name,
-                ", ".join(f"{count} {name}" for name, count in c.counts.items()),
+                counts_text(c.counts),
                 _effect(c),
                 c.unit,
-                "n/a" if c.standardised is None else f"{c.standardised_as} {c.standardised:.2f}",
-                _p(c.p),
-                _p(c.p_adjusted),
+                NOT_KNOWN if c.standardised is None else f"{c.standardised_as} {c.standardised:z.2f}",
+                p_text(c.p),
+                p_text(c.p_adjusted),
                 _by(c),
                 c.verdict if c.judged else "shown only",
             )
@@ -160,17 +165,19 @@ def _tests(finding: Finding) -> str:
 
 
 def _test(test: Evidence) -> tuple[str, ...]:
-    p = f"n/a ({test.reason})" if test.p is None else _p(test.p)
-    floor = "" if test.test != "permutation" else _p(test.floor)
+    p = f"{NOT_KNOWN} ({test.reason})" if test.p is None else p_text(test.p)
+    floor = "" if test.test != "permutation" else p_text(test.floor)
     sampled = " (a sample of arrangements)" if test.exact is False else ""
     df = "" if test.df is None else f"{test.df:.1f}"
-    return _TESTS[test.test] + sampled, _interval(test.value, test.low, test.high), p, floor, df, test.rests_on
+    effect = effect_text(test.value, test.low, test.high, test.no_interval)
+    return _TESTS[test.test] + sampled, effect, p, floor, df, test.rests_on
 
 
 def _elsewhere(other: Sensitivity | Adjusted) -> tuple[str, str, str, str]:
     """Cells under `_ELSEWHERE`."""
-    effect = f"n/a ({other.reason})" if other.value is None else _interval(other.value, other.low, other.high)
-    return str(other.n_models), effect, _p(other.p), _TURNS[other.turn]
+    reason = f"{NOT_KNOWN} ({other.reason})"
+    effect = reason if other.value is None else effect_text(other.value, other.low, other.high)
+    return str(other.n_models), effect, p_text(other.p), _TURNS[other.turn]
 
 
 def _sensitivity(finding: Finding) -> str:
@@ -207,31 +214,20 @@ def _adjusted(finding: Finding) -> str:
 
 def _effect(comparison: Comparison) -> str:
     if comparison.value is None:
-        return f"n/a ({comparison.reason})"
+        return f"{NOT_KNOWN} ({comparison.reason})"
     per = comparison.unit.partition(" per ")[2]
-    return _interval(comparison.value, comparison.low, comparison.high) + (f" per {per}" if per else "")
-
-
-def _interval(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "n/a"
-    return f"{value:.3g} [no interval]" if low is None or high is None else f"{value:.3g} [{low:.3g}, {high:.3g}]"
-
-
-def _p(p: float | None) -> str:
-    return "n/a" if p is None else f"{p:.2g}"
+    return effect_text(comparison.value, comparison.low, comparison.high) + (f" per {per}" if per else "")
 
 
 def _by(comparison: Comparison) -> str:
     """The deciding tests; where it is no permutation test, how small a p-value that could have given."""
     floor = next((test.floor for test in comparison.tests if test.test == "permutation"), None)
-    names = " and ".join(_TESTS[name] for name in comparison.decided_by) or "n/a"
+    names = " and ".join(_TESTS[name] for name in comparison.decided_by) or NOT_KNOWN
     if floor is None or "permutation" in comparison.decided_by:
         return names
-    return f"{names} (permutation: at least {_p(floor)})"
+    return f"{names} (permutation: at least {p_text(floor)})"
 
 
 def _table(headings: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings)]
-    text = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([*text, *("| " + " | ".join(map(escape_markdown, row)) + " |" for row in rows)])
+    head, *body = ["| " + " | ".join(map(escape_markdown, line)) + " |" for line in (headings, *rows)]
+    return "\n".join([head, "|" + " --- |" * len(headings), *body])

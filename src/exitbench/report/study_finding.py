@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import altair as alt
 
 from exitbench.report.chart_parts import Chart, finished, number_tip
+from exitbench.report.finding_text import NOT_KNOWN, counts_text, effect_text, in_order, is_number, p_text
 from exitbench.report.study_figures import PLAIN
 from exitbench.report.text import visible
 from exitbench.study.finding import Adjusted, Comparison, Finding, JudgedModel, Sensitivity
@@ -22,7 +23,6 @@ _TURNS = {
     "sign": "turns round, by its sign",
     "interval": "turns round, with its whole interval",
 }
-_NOT_KNOWN = "n/a"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +96,11 @@ def _comparisons(comparisons: Sequence[Comparison]) -> Table:
             (
                 c.name if c.judged else f"{c.name} (shown only)",
                 c.verdict,
-                f"{_interval(c.value, c.low, c.high)} {c.unit}".strip() if c.value is not None else _NOT_KNOWN,
-                _p(c.p),
-                _p(c.p_adjusted),
+                f"{effect_text(c.value, c.low, c.high)} {c.unit}".strip() if c.value is not None else NOT_KNOWN,
+                p_text(c.p),
+                p_text(c.p_adjusted),
                 f"{c.standardised_as} {_number(c.standardised)}",
-                ", ".join(f"{name} {count}" for name, count in c.counts.items()),
+                counts_text(c.counts),
                 c.why if c.reason is None else c.reason,
             )
             for c in comparisons
@@ -116,8 +116,8 @@ def _tests(comparisons: Sequence[Comparison]) -> Table:
             (
                 c.name,
                 f"{test.test} (decides)" if test.test in c.decided_by else test.test,
-                _interval(test.value, test.low, test.high),
-                _p(test.p) if test.reason is None else f"{_NOT_KNOWN}: {test.reason}",
+                effect_text(test.value, test.low, test.high, test.no_interval),
+                p_text(test.p) if test.reason is None else f"{NOT_KNOWN}: {test.reason}",
                 test.rests_on,
             )
             for c in comparisons
@@ -129,7 +129,14 @@ def _tests(comparisons: Sequence[Comparison]) -> Table:
 def _sensitivity(comparisons: Sequence[Comparison]) -> Table:
     def line(c: Comparison, name: str, found: Sensitivity | Adjusted) -> tuple[str, ...]:
         turn = found.reason or _TURNS[found.turn or "none"]
-        return (c.name, name, _interval(found.value, found.low, found.high), _p(found.p), str(found.n_models), turn)
+        return (
+            c.name,
+            name,
+            effect_text(found.value, found.low, found.high),
+            p_text(found.p),
+            str(found.n_models),
+            turn,
+        )
 
     rows = [line(c, _title(found.figure), found) for c in comparisons for found in c.sensitivity]
     rows += [
@@ -158,13 +165,13 @@ def _models(models: Sequence[JudgedModel]) -> Table:
         rows=tuple(
             (
                 model.label,
-                model.place or _NOT_KNOWN,
+                model.place or NOT_KNOWN,
                 model.stratum or "all",
-                _interval(model.value, model.low, model.high),
-                _NOT_KNOWN if model.n_prompts is None else str(model.n_prompts),
+                effect_text(model.value, model.low, model.high),
+                NOT_KNOWN if model.n_prompts is None else str(model.n_prompts),
                 "yes" if model.left_out is None else f"no: {model.left_out}",
             )
-            for model in models
+            for model in in_order(models)
         ),
     )
 
@@ -177,7 +184,7 @@ def _chart(finding: Finding) -> Chart | None:
     places = [str(model.place) for model in judged]
     rows = [
         {
-            "place": float(place) if _is_number(place) else visible(place),
+            "place": float(place) if is_number(place) else visible(place),
             "name": visible(model.label),
             "value": model.value,
             "low": model.low,
@@ -206,7 +213,7 @@ def _chart(finding: Finding) -> Chart | None:
 
 
 def _place_axis(finding: Finding, places: list[str]) -> alt.X:
-    if all(map(_is_number, places)):
+    if all(map(is_number, places)):
         scale = alt.Scale(type="log") if finding.question == "size" else alt.Scale(zero=False)
         title = str(finding.spec.get("factor", "place")).replace("_", " ")
         return alt.X("place:Q", title=visible(title), scale=scale)
@@ -216,11 +223,7 @@ def _place_axis(finding: Finding, places: list[str]) -> alt.X:
 
 
 def _is_axis(places: list[str]) -> bool:
-    return all(map(_is_number, places)) or all(map(_MONTH.fullmatch, places))
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", text) is not None
+    return all(map(is_number, places)) or all(map(_MONTH.fullmatch, places))
 
 
 def _title(figure: str) -> str:
@@ -228,15 +231,5 @@ def _title(figure: str) -> str:
     return next((known.title for known in PLAIN if known.name == figure), figure)
 
 
-def _interval(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return _NOT_KNOWN
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-
 def _number(value: float | None) -> str:
-    return _NOT_KNOWN if value is None else f"{value:.2f}"
-
-
-def _p(value: float | None) -> str:
-    return _NOT_KNOWN if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return NOT_KNOWN if value is None else f"{value:z.2f}"

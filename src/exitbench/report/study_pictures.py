@@ -45,7 +45,7 @@ def study_pictures(rows: Sequence[Row], folder: Path) -> list[Path]:
         cells = [cell for cell in payload.cells if cell["context"] == number]
         suffix = "" if len(payload.contexts) == 1 else f"-{number + 1}-" + re.sub(r"\W+", "-", context).strip("-")
         for name, chart in _charts(payload, cells):
-            path = folder / f"{name}{suffix}.png"
+            path = folder / (re.sub(r"[^\w-]", "-", name) + suffix + ".png")
             _styled(chart).save(path, scale_factor=2)
             written.append(path)
     return written

@@ -210,7 +210,7 @@ def _sensitivity(contrast: Contrast, measure: Measure, spec: FindingSpec, primar
         p=decision.p,
         turn=turn,
         n_models=len(tested.members),
-        reason=None if decision.value is not None else tested.evidence[0].reason,
+        reason=None if decision.value is not None else contrast.reason or tested.evidence[0].reason,
     )
 
 
