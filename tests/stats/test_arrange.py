@@ -71,6 +71,30 @@ def test_a_sample_holds_the_observed_arrangement():
     assert found == permutation_p(x, one, _product_with(x), rounding=0.0)
 
 
+def test_a_sample_stays_within_strata():
+    """Levels of strata that come and go with a sample's arrangements, so that an effect seems common."""
+    rng = np.random.default_rng(1)
+    labels, strata = np.tile([1.0, 0.0], 20), np.repeat([0, 1], 20)
+    y = 0.02 * labels + 0.01 * rng.normal(size=40) + np.where(strata == 1, 5.0, 0.0)
+    kept = []
+
+    def effect(arranged):
+        kept.append(np.ptp(arranged[:, :20].sum(axis=1)))
+        return arranged @ y
+
+    found = permutation_p(labels, strata, effect, rounding=1e-12)
+    assert not found.exact
+    assert max(kept) == 0
+    assert found.p < 0.001
+    assert permutation_p(labels, strata, effect, rounding=1e-12, seed=1).floor == found.floor == 2 / 10_000
+
+
+def test_a_p_value_is_at_most_one():
+    """Twice a share of over a half, where effects are tied."""
+    found = permutation_p(np.array([1.0, 0, 1, 0]), np.zeros(4), _product_with(np.ones(4)), rounding=0.0)
+    assert found.p == 1
+
+
 def test_counts_arrangements():
     """A floor that counts the same labels as many."""
     assert num_arrangements(np.array([1.0, 1, 1, 0, 0, 0]), np.zeros(6, np.int64)) == 20

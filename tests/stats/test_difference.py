@@ -48,6 +48,31 @@ def test_strata_are_weighted_as_least_squares_does():
     assert student_difference(y, x, strata).p == pytest.approx(fit.pvalues["x"])
 
 
+def test_two_strata_have_levels_of_their_own():
+    """Two strata taken for one, their difference in level for spread within groups."""
+    x, strata = np.tile([1.0, 1, 0, 0], 2), np.repeat([0, 1], 4)
+    y = np.array([0.31, 0.33, 0.2, 0.24, 0.91, 0.92, 0.84, 0.8])
+    found = student_difference(y, x, strata)
+    assert found.df == 5
+    assert found.p < 0.01
+
+
+def test_spread_in_one_group_is_enough():
+    """A comparison given up since the models of one group happen to agree."""
+    found = student_difference(np.array([0.3, 0.3, 0.3, 0.1, 0.2, 0.15]), np.repeat([1.0, 0.0], 3), np.zeros(6))
+    assert found.p == pytest.approx(ttest_ind([0.3] * 3, [0.1, 0.2, 0.15], equal_var=False).pvalue)
+
+
+def test_small_is_not_rounding():
+    """Differences in the fourth digit taken for none."""
+    y, x = 0.3 + 1e-4 * np.array([3.0, 4, 5, 0, 1, 2]), np.repeat([1.0, 0.0], 3)
+    found = permuted_difference(y, x, np.zeros(6, np.int64))
+    assert found.value == pytest.approx(3e-4)
+    assert found.p == found.floor
+    close = permuted_difference(0.3 + 1e-4 * np.array([3.0, 1, 5, 0, 4, 2]), x, np.zeros(6, np.int64))
+    assert close.p == pytest.approx(2 * 7 / 20)
+
+
 def test_the_floor_is_what_so_few_models_allow():
     """Three seeds against three that seem to reach 5 % by permutation."""
     found = permuted_difference(np.array([3.0, 3.1, 3.2, 1, 1.1, 1.2]), np.repeat([1.0, 0.0], 3), np.zeros(6, np.int64))

@@ -71,6 +71,31 @@ def test_what_cannot_be_told_apart():
     assert regress(y[:0], x[:0], one[:0]).reason == "no models"
 
 
+def test_a_slope_of_rounding_size_is_none():
+    """A slope of 1e-17 that has a sign."""
+    y, x = np.array([0.2, 0.1, 0.4, 0.1]), np.arange(4.0)
+    assert regress(y, x, np.zeros(4, np.int64)).value == 0
+    groups = np.array([0.1, 0.2, 0.3, 0.3, 0.2, 0.1])
+    assert hedges(groups, np.repeat([1.0, 0.0], 3), np.zeros(6, np.int64)) == 0
+
+
+def test_as_many_degrees_of_freedom_as_are_needed():
+    """A limit that asks for one model more than it says."""
+    y, x, one = _models(5, 0.1)
+    assert regress(y, x, one, least_df=3).p is not None
+    assert regress(y, x, one, least_df=4).p is None
+    assert regress(y[:3], x[:3], one[:3]).df == 1
+    assert hedges(np.array([0.1, 0.2, 0.4]), np.array([1.0, 0, 0]), one[:3]) is not None
+
+
+def test_two_clusters_a_side_are_enough():
+    """A side asked for more clusters than it says, or a trend for sides that it does not have."""
+    y, clusters = np.array([0.1, 0.15, 0.2, 0.4, 0.3, 0.5, 0.2, 0.3]), np.repeat(np.arange(4), 2)
+    assert regress(y, np.repeat([1.0, 0.0], 4), np.zeros(8, np.int64), clusters=clusters).p is not None
+    three = np.array([1.0, 1, 2, 2, 3, 3])
+    assert regress(y[:6], three, np.zeros(6, np.int64), clusters=clusters[:6]).p is not None
+
+
 def test_detectable_is_what_a_simulation_finds():
     """A power statement that promises too much; few degrees of freedom are where libraries lose it."""
     rng = np.random.default_rng(0)

@@ -51,6 +51,19 @@ def test_strata_have_levels_of_their_own():
     assert found.tau == -1
 
 
+def test_variance_is_summed_over_strata():
+    """An interval as wide as if models of all strata were compared with one another."""
+    rng = np.random.default_rng(3)
+    x, strata = np.tile(np.arange(6.0), 2), np.repeat([0, 1], 6)
+    y = rng.normal(size=12)
+    first, second = np.triu_indices(6, k=1)
+    slopes = np.sort(np.concatenate([(s[second] - s[first]) / (second - first) for s in (y[:6], y[6:])]))
+    found = theil_sen(y, x, strata)
+    reach = 1.96 * (2 * 6 * 5 * 17 / 18) ** 0.5
+    assert found.low == pytest.approx(slopes[round((30 - reach) / 2) - 1])
+    assert found.high == pytest.approx(slopes[round((30 + reach) / 2)])
+
+
 def test_tau_is_kendalls():
     """A standardised trend that is no rank correlation."""
     rng = np.random.default_rng(0)
