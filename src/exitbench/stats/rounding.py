@@ -4,7 +4,7 @@ An effect of that size has no sign, so nothing turns round by it, and nothing is
 """
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["ROUNDING", "settled"]
 
@@ -14,11 +14,12 @@ ROUNDING = 1e-9
 Floats = NDArray[np.float64]
 
 
-def settled(differences: Floats, size: float) -> Floats:
+def settled(differences: ArrayLike, size: float) -> Floats:
     """Return differences of figures, with 0 for those that are rounding.
 
     Args:
         differences: of any shape.
         size: of the figures, in the unit of the differences.
     """
-    return np.where(np.abs(differences) <= ROUNDING * size, 0.0, differences)
+    given = np.asarray(differences, dtype=np.float64)
+    return np.where(np.abs(given) <= ROUNDING * size, 0.0, given)
