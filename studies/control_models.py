@@ -4,8 +4,8 @@
     truncated       the first two thirds of the blocks, with the norm and head of the whole model
     untrained       the same configuration with random weights
 
-Each is left as an ordinary checkpoint with a record of the weights it was made from, and made again if those are others;
-`controls.yaml` is the study of them.
+Each is left as an ordinary checkpoint with a record of the weights it was made from, and made again if those are
+others; `zoo/real-models.yaml` is the study of them.
 
     python studies/control_models.py --out exitbench-out/controls
 """
