@@ -4,7 +4,8 @@
     truncated       the first two thirds of the blocks, with the norm and head of the whole model
     untrained       the same configuration with random weights
 
-Each is left as an ordinary checkpoint; `controls.yaml` is the study of them.
+Each is left as an ordinary checkpoint with a record of the weights it was made from, and made again if those are
+others; `zoo/real-models.yaml` is the study of them.
 
     python studies/control_models.py --out exitbench-out/controls
 """
@@ -21,10 +22,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from exitbench.api import load
 from exitbench.errors import ExitbenchError
+from exitbench.files import write_json
 from exitbench.models.strict import quiet_transformers
 from whole_folders import whole_folder
 
 TAIL = 10
+RECORD = "control.json"
 
 
 def identity_tail(model: PreTrainedModel) -> PreTrainedModel:
@@ -71,19 +74,27 @@ CONTROLS: dict[str, Callable[[PreTrainedModel], PreTrainedModel]] = {
 }
 
 
+def _origin(folder: Path) -> dict[str, str] | None:
+    """What a control was made from; None where there is none, or it does not say."""
+    file = folder / RECORD
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="smollm2-135m-instruct", help="of Llama's kin: blocks at model.layers")
     arguments = parser.parse_args()
     loaded = load(arguments.model)
+    origin = {"of": loaded.source.name, "weights_sha256": loaded.source.weights_sha256}
     made = {}
     for name, make in CONTROLS.items():
         folder = arguments.out / name
-        if not folder.is_dir():
+        if _origin(folder) != origin:
             with whole_folder(folder) as unfinished, quiet_transformers():
                 make(loaded.model).save_pretrained(unfinished)
                 loaded.tokenizer.save_pretrained(unfinished)
+                write_json(unfinished / RECORD, origin)
         made[name] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"]
         sys.stdout.write(f"{folder}: {made[name]} blocks\n")
     sys.stdout.write(json.dumps({"study": "control models", "of": loaded.source.name, "blocks": made}) + "\n")

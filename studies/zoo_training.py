@@ -2,7 +2,8 @@
 
 Weights are float32, passes are cast to bfloat16. At log-spaced steps the model is left as an ordinary checkpoint; in
 the newest one lies the state of the optimiser, so a training that was killed goes on from there and ends with the same
-weights as one that was not.
+weights as one that was not. What was asked for is recorded before the first step: a folder is gone on with, or taken as
+it is, only if the same is asked for again.
 
 Non-goals: several devices, mixed precision other than autocast.
 """
@@ -11,7 +12,7 @@ import json
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ __all__ = ["CHECKPOINT", "RECORD", "Member", "checkpoint_steps", "train"]
 
 CHECKPOINT = "checkpoint.json"
 RECORD = "training.json"
+_ENDED = "held_out_loss"
+"""In the record of a training that ended, and of no other."""
 _OPTIMISER = "optimiser.safetensors"
 _IGNORED = -100  # what cross-entropy leaves out
 _HALVINGS = 8
@@ -80,17 +83,27 @@ class Member:
         return Text(folder=self.zoo / "text", row_tokens=self.preset.row_tokens)
 
     @property
-    def base(self) -> Path | None:
-        """Checkpoint that it is trained on from."""
-        if self.family.tuned_from is None:
-            return None
-        steps = self.preset.steps_of(FAMILIES[self.family.tuned_from])
-        return self.zoo / f"{self.family.tuned_from}-{self.seed}" / f"step-{steps}"
+    def base(self) -> "Member | None":
+        """The member whose last checkpoint it is trained on from."""
+        return replace(self, family_name=self.family.tuned_from) if self.family.tuned_from else None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """All that decides its weights and how they are judged, as it is recorded."""
+        others = ("families", "seeds")
+        preset = {name: value for name, value in asdict(self.preset).items() if name not in others}
+        return {"family": self.family_name, "seed": self.seed, "preset": preset, "text": self.text.record}
+
+    def tokens_seen(self, step: int) -> int:
+        """Tokens learnt from by the end of a step, those of its base among them."""
+        before = self.base.tokens_seen(self.base.steps) if self.base else 0
+        return before + step * self.preset.rows * self.preset.row_tokens
 
     def new_model(self) -> PreTrainedModel:
         """The model before its first step."""
         if self.base is not None:
-            return AutoModelForCausalLM.from_pretrained(self.base, dtype=torch.float32)
+            _check_asked(self.base)
+            return AutoModelForCausalLM.from_pretrained(_folder(self.base, self.base.steps), dtype=torch.float32)
         torch.manual_seed(self.seed)
         sizes = self.preset.sizes(self.family, self.text.tokenizer.eos_token_id)
         return AutoModelForCausalLM.from_config(self.family.config(sizes), dtype=torch.float32)
@@ -101,7 +114,7 @@ class Member:
             rows = torch.from_numpy(self.text.batch(self.seed, step, self.preset.rows))
             return rows, rows
         half = self.preset.rows // 2
-        before = 2 * self.preset.steps_of(FAMILIES[self.family.tuned_from or ""])  # where its base left the text
+        before = 2 * self.base.steps  # where its base left the text
         rows = torch.from_numpy(self.text.batch(self.seed, before + step, half))
         asked, learnt = self._tasks(step, half)
         return torch.cat([asked, rows]), torch.cat([learnt, rows])
@@ -166,9 +179,17 @@ def held_out_loss(member: Member, model: PreTrainedModel) -> tuple[float, int]:
 
 
 def train(member: Member) -> dict[str, Any]:
-    """Train a member, or go on where its training was killed, and return its record."""
+    """Train a member, or go on where its training was killed, and return its record.
+
+    Raises:
+        ValueError: its folder holds what was trained otherwise than is asked for.
+    """
     if (member.folder / RECORD).is_file():
-        return _record(member)
+        _check_asked(member)
+        if _ENDED in (record := _record(member)):
+            return record
+    else:
+        write_json(member.folder / RECORD, member.asked)
     wanted = checkpoint_steps(member.steps)
     model, optimiser, step = _begin(member)
     if step == 0 and not (member.folder / "step-0").is_dir():
@@ -187,6 +208,20 @@ def train(member: Member) -> dict[str, Any]:
             _leave(member, model, optimiser, step + 1)
     _finish(member, model)
     return _record(member)
+
+
+def _check_asked(member: Member) -> None:
+    """Make sure that a member's folder holds what is asked for."""
+    if not (member.folder / RECORD).is_file():
+        raise ValueError(f"{member.folder} has no {RECORD}; train {member.family_name} first")
+    asked, recorded = (_flat(part) for part in (member.asked, _record(member)))
+    if other := [name for name, value in asked.items() if recorded.get(name) != value]:
+        found = ", ".join(f"{name} {recorded.get(name)} (asked for: {asked[name]})" for name in other)
+        raise ValueError(f"{member.folder} was trained with {found}; train into another --out, or delete that folder")
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: record.get(name) for name in ("family", "seed")} | record["preset"] | record["text"]
 
 
 def _begin(member: Member) -> tuple[PreTrainedModel, torch.optim.Optimizer, int]:
@@ -235,9 +270,8 @@ def _leave(member: Member, model: PreTrainedModel, optimiser: torch.optim.Optimi
 
 def _facts(member: Member, step: int, **tags: float) -> dict[str, Any]:
     """What a checkpoint says of itself to whoever studies it."""
-    tokens = step * member.preset.rows * member.preset.row_tokens
     named = {"zoo": member.family_name, "seed": str(member.seed)} | {name: f"{tag:.4f}" for name, tag in tags.items()}
-    return {"step": step, "tokens_seen": tokens, "tags": named}
+    return {"step": step, "tokens_seen": member.tokens_seen(step), "tags": named}
 
 
 def _optimisers(member: Member, *, below: int) -> Iterator[Path]:
@@ -249,18 +283,14 @@ def _optimisers(member: Member, *, below: int) -> Iterator[Path]:
 def _finish(member: Member, model: PreTrainedModel) -> None:
     loss, tokens = held_out_loss(member, model)
     unigram = member.text.unigram_loss()
-    record = {
+    record = member.asked | {
         "member": member.name,
-        "family": member.family_name,
         "differs": member.family.differs,
-        "seed": member.seed,
-        "preset": asdict(member.preset),
-        "text": member.text.record,
         "model_type": model.config.model_type,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "tokens_seen": member.steps * member.preset.rows * member.preset.row_tokens,
+        "tokens_seen": member.tokens_seen(member.steps),
         "held_out_tokens": tokens,
-        "held_out_loss": loss,
+        _ENDED: loss,
         "unigram_loss": unigram,
         "loss_below_unigram": unigram - loss,
     }

@@ -15,13 +15,19 @@ from exitbench.models.toy import save_toy
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
+def result_of(command):
+    """The JSON object that a script prints last."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command} ended with {done.returncode}: ..{done.stderr[-3000:]}"
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def test_peers_that_are_missing_are_rows_with_the_reason(tmp_path):
     """A crash, or a figure, for a library that is not there; ways of ours that see different things in float32."""
     toy = str(save_toy(tmp_path))
     sizes = ("--dtype", "float32", "--tokens", "24", "--length", "12", "--repeats", "1")
     command = [sys.executable, str(BENCHMARKS / "peers.py"), "--model", toy, *sizes]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    ways = json.loads(done.stdout.splitlines()[-1])["ways"]
+    ways = result_of(command)["ways"]
     for name, module in {"TransformerLens": "transformer_lens", "nnterp": "nnterp"}.items():
         absent = find_spec(module) is None
         assert (ways[name]["reason"] == "not installed") == absent
@@ -36,8 +42,7 @@ def test_tuned_lens_recovers_something_or_nothing(tmp_path):
     toy = str(save_toy(tmp_path))
     sizes = ("--dtype", "float32", "--text", "mini", "--tokens", "1000", "--limit", "12", "--max-new-tokens", "4")
     command = [sys.executable, str(BENCHMARKS / "tuned_lens.py"), "--model", toy, *sizes]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = result_of(command)
     assert result["n_prompts"] == 12
     difference = result["tuned"]["ees"]["value"] - result["plain"]["ees"]["value"]
     assert result["recovered"]["ees"]["value"] == pytest.approx(difference)
@@ -47,8 +52,7 @@ def test_tuned_lens_recovers_something_or_nothing(tmp_path):
 
 def test_scaling_has_every_point():
     command = [sys.executable, str(BENCHMARKS / "readout_scaling.py"), "--tokens", "8", "--repeats", "1"]
-    done = subprocess.run([*command, "--axes", "num_blocks"], capture_output=True, text=True, check=True)
-    points = json.loads(done.stdout.splitlines()[-1])["points"]
+    points = result_of([*command, "--axes", "num_blocks"])["points"]
     assert [point["num_blocks"] for point in points] == [4, 8, 16, 32]
     assert all(way["time_s"]["median"] > 0 for point in points for way in point["ways"].values())
 
@@ -61,8 +65,7 @@ def test_policy_table_has_every_workload_and_interval(tmp_path):
     prompts.write_text("\n".join(lines), encoding="utf-8")
     trace(toy, str(prompts), out=tmp_path / "trace", options=TraceOptions(max_new_tokens=3))
     command = [sys.executable, str(BENCHMARKS / "policy_table.py"), str(tmp_path / "trace"), "--out", str(table)]
-    done = subprocess.run([*command, "--draws", "100"], capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = result_of([*command, "--draws", "100"])
     with table.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == result["n_rows"]
@@ -89,8 +92,7 @@ def test_policy_table_has_every_workload_and_interval(tmp_path):
 def test_script_ends_with_one_json_object(script, arguments, keys):
     """A script broken by a change of the code it measures."""
     command = [sys.executable, str(BENCHMARKS / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = result_of(command)
     assert {*keys, "environment", "n_tokens"} <= result.keys()
 
 
@@ -102,8 +104,7 @@ def test_memory_of_a_large_model():
     3 GiB, as torch and transformers alone take 0.45 GiB.
     """
     command = [sys.executable, str(BENCHMARKS / "large_model_memory.py"), "--gib", "3", "--cast"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    ways = json.loads(done.stdout.splitlines()[-1])["ways"]
+    ways = result_of(command)["ways"]
     assert [way["weights_on"] for way in ways.values()] == ["cpu", "cpu+disk", "cpu", "cpu+disk"]
     assert [way["bound"] for way in ways.values()] == [1.3, 0.5, 1.3, 0.5]
     for name, way in ways.items():
@@ -118,8 +119,7 @@ def test_gpu_readout_in_the_interpreter():
         "triton", reason="the kernels need triton, which exists for Linux: pip install 'exitbench[gpu]'"
     )
     command = [sys.executable, str(BENCHMARKS / "readout_gpu.py"), "--small"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = result_of(command)
     assert {"n_tokens", "repeats", "environment"} <= result.keys()
     for shape in result["shapes"]:
         assert shape["ids"]["wrong"] == 0
@@ -132,8 +132,7 @@ def test_promises_are_counted_for_every_procedure():
     """A row that is missing, or a naive choice that looks as good as a certificate."""
     sizes = ("--repetitions", "50", "--prompts", "45", "--eps", "0.05", "--risks", "answer", "edge")
     command = [sys.executable, str(BENCHMARKS / "certificate_coverage.py"), *sizes]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = result_of(command)
     assert {"repetitions", "delta", "num_thresholds", "environment"} <= result.keys()
     kept = {(row["risk"], row["procedure"]): row["kept"] for row in result["rows"]}
     procedures = ("fixed-sequence", "bonferroni", "conformal", "naive")
@@ -146,8 +145,7 @@ def test_replay_speed():
     """A script broken by a change of the sweep; memory that grows with tokens times thresholds."""
     sizes = ("--tokens", "20000", "--depths", "8", "--thresholds", "100", "--repeats", "1")
     command = [sys.executable, str(BENCHMARKS / "replay_speed.py"), *sizes]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = result_of(command)
     assert (result["n_tokens"], result["n_depths"], result["n_thresholds"]) == (20_000, 8, 100)
     assert result["steps"]["sweep"]["time_s"]["median"] > 0
     assert result["steps"]["sweep"]["peak_mib"] < 20_000 * 100 * 8 / 2**20
@@ -159,8 +157,7 @@ def test_engines_of_all_runtimes(tmp_path):
     toy = str(save_toy(tmp_path))
     sizes = ("--prompts", "2", "--max-new-tokens", "6", "--repeats", "1")
     command = [sys.executable, str(BENCHMARKS / "engines.py"), "--model", toy, *sizes]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = result_of(command)
     assert (result["n_prompts"], result["repeats"]) == (2, 1)
     rows = {name: [row for row in result["rows"] if row["engine"] == name] for name in ("exitbench", "economize")}
     drafts = [row for row in result["rows"] if row["engine"] == "transformers-early-exit"]
@@ -187,8 +184,7 @@ def test_projected_decoding_has_every_cell(tmp_path):
     toy = str(save_toy(tmp_path, num_blocks=6))
     sizes = ("--max-new-tokens", "6", "--repeats", "1")
     command = [sys.executable, str(BENCHMARKS / "decode_prediction.py"), "--models", toy, *sizes]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = result_of(command)
     cells = [row for row in result["rows"] if row["policy"] != "never"]
     assert len(cells) == result["num_cells"] == 8
     assert result["num_close"] == sum(abs(row["projected ms"] / row["measured ms"] - 1) <= 0.1 for row in cells)

@@ -48,7 +48,7 @@ ScoreSeedOption = Annotated[
     typer.Option("--seed", min=0, help="Seed of the bootstrap and of the folds.", show_default="the trace's own"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars or messages.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars or messages; results and errors stay.")]
 SkipCorruptOption = Annotated[bool, typer.Option("--skip-corrupt", help="Leave out parts that cannot be read.")]
 
 

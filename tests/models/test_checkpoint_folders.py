@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from exitbench.errors import ModelError
+from exitbench.models.cache import lacking_tokenizer_file
 from exitbench.models.revisions import checkpoints_of
 from exitbench.models.source import resolve
 from exitbench.models.toy import save_toy
@@ -98,12 +99,34 @@ def test_checkpoint_file_that_is_wrong(content: str, message: str, run: Path) ->
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_incomplete_checkpoint(name: str, run: Path) -> None:
     """Bug: a sweep that fails at its last checkpoint, hours later, and does not say what is missing."""
-    for path in (run / "step-64").glob("tokenizer*" if name.startswith("tokenizer") else name):
-        path.unlink()
+    (run / "step-64" / name).unlink()  # tokenizer_config.json stays: no tokenizer can be made of it alone
     with pytest.raises(ModelError, match=rf"step-64 lacks {name}") as caught:
         checkpoints_of("run", revisions="all", base_folder=run.parent)
     assert "\n" not in str(caught.value)
     assert len(checkpoints_of("run", revisions=["step-0", "step-8"], base_folder=run.parent)) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "lacking"),
+    [
+        ((), "tokenizer.json"),
+        (("tokenizer_config.json", "special_tokens_map.json", "vocab.bin"), "tokenizer.json"),
+        (("vocab.json",), "merges.txt"),
+        (("merges.txt",), "vocab.json"),
+        (("vocab.json", "merges.txt"), None),
+        (("vocab.json", "source.spm"), None),
+        (("spiece.model",), None),
+        (("vocab.txt",), None),
+        (("qwen.tiktoken",), None),
+        (("tekken.json",), None),
+        (("tokenizer.json", "vocab.json"), None),
+    ],
+)
+def test_what_a_tokenizer_is_loaded_from(names: tuple[str, ...], lacking: str | None, tmp_path: Path) -> None:
+    """Bug: half of a tokenizer passes for one, or one of an older kind is refused."""
+    for name in names:
+        (tmp_path / name).touch()
+    assert lacking_tokenizer_file(tmp_path) == lacking
 
 
 def test_missing_shard_of_the_index(run: Path) -> None:

@@ -1,6 +1,5 @@
 """The page of a study in headless Chromium: it draws, its choices change what is shown, it stays silent."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -101,8 +100,9 @@ def test_model_and_figure_can_be_chosen(show, rows, errors):
 
 
 def test_colours_mean_the_same_in_every_chart(show, rows, errors):
-    """A model that is blue in one chart and orange in the next."""
+    """A model that is blue in one chart and orange in the next; a legend of models that its chart has no line of."""
     page = show(rows)
+    in_training = ["model-0", "model-1", "model-2"]
 
     def legends():
         read = """return [...document.querySelectorAll('.chart')].map((chart) => Object.fromEntries(
@@ -111,13 +111,30 @@ def test_colours_mean_the_same_in_every_chart(show, rows, errors):
         return [found for found in page.execute_script(read) if "model-0" in found or "dense" in found]
 
     by_model = legends()
-    assert len(by_model) == 4
-    assert len({json.dumps(found, sort_keys=True) for found in by_model}) == 1
+    assert [list(found) for found in by_model] == [[*in_training, "other"]] * 2 + [in_training] * 2
+    colours = {pair for found in by_model for pair in found.items()}
+    assert len(colours) == len(dict(colours)) == 4
     Select(page.find_element(By.CSS_SELECTOR, "[data-choice=group]")).select_by_visible_text("kind")
     by_kind = changed(page, legends, by_model)
     WebDriverWait(page, 10).until(lambda _: all("dense" in found for found in legends()))
     by_kind = legends()
-    assert len({json.dumps(found, sort_keys=True) for found in by_kind}) == 1
+    assert [list(found) for found in by_kind] == [["dense", "hybrid", "moe", "ssm"]] * 2 + [["dense", "moe", "ssm"]] * 2
+    colours = {pair for found in by_kind for pair in found.items()}
+    assert len(colours) == len(dict(colours)) == 4
+    assert errors() == []
+
+
+@pytest.mark.parametrize(("scale", "ticks"), [(1, {"0", "20M", "200M", "2B", "20B"}), (1000, {"0", "20B", "20T"})])
+def test_axes_have_labels_at_their_ends(show, scale, ticks, errors):
+    """A log axis with two labels; shares that end at 90 %."""
+    page = show([replace(found, tokens_seen=scale * found.tokens_seen) for found in study_rows()])
+
+    def labels(chart):
+        texts = f"[data-spec={chart}] svg .role-axis-label text"
+        return [text.text for text in page.find_elements(By.CSS_SELECTOR, texts) if text.text]
+
+    assert ticks <= set(labels("study-progress"))
+    assert labels("study-decided").count("100%") == 2
     assert errors() == []
 
 

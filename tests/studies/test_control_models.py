@@ -51,3 +51,16 @@ def test_the_script_leaves_ordinary_checkpoints(controls, tmp_path, monkeypatch,
     untrained = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "untrained").state_dict()
     assert untrained.keys() == trained.keys()
     assert not torch.equal(untrained["lm_head.weight"], trained["lm_head.weight"])
+
+
+def test_controls_of_another_model_are_made_again(controls, tmp_path, monkeypatch, capsys):
+    """Controls of the model of an earlier run, reported as those of the one that is asked for."""
+    made = []
+    for blocks in (4, 6, 6):
+        source = save_toy(tmp_path / f"toy-{blocks}", num_blocks=blocks)
+        command = ["control_models.py", "--model", str(source), "--out", str(tmp_path / "out")]
+        monkeypatch.setattr(sys, "argv", command)
+        controls.main()
+        made.append((tmp_path / "out" / "truncated" / "model.safetensors").stat().st_mtime_ns)
+        assert f'"truncated": {2 * blocks // 3}' in capsys.readouterr().out
+    assert made[0] != made[1] == made[2]

@@ -179,8 +179,41 @@ def test_a_killed_training_ends_with_the_same_weights(zoo, tmp_path, text, monke
     assert not list(whole.folder.rglob("optimiser*"))
 
 
+def test_a_training_of_another_preset_is_refused(zoo, tmp_path, text, monkeypatch):
+    """A folder that was trained into before: a small model among large ones, a learning rate that changes half way."""
+    leave = zoo["training"]._leave
+
+    def killed(member, model, optimiser, step):
+        leave(member, model, optimiser, step)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(zoo["training"], "_leave", killed)
+        with pytest.raises(KeyboardInterrupt):
+            zoo["training"].train(member(zoo, tmp_path, "dense"))
+    longer = member(zoo, tmp_path, "dense")
+    longer = replace(longer, preset=replace(longer.preset, steps=12))
+    with pytest.raises(ValueError, match=r"dense-1 was trained with steps 6 \(asked for: 12\); train into another"):
+        zoo["training"].train(longer)
+    record = zoo["training"].train(member(zoo, tmp_path, "dense"))
+    assert zoo["training"].train(member(zoo, tmp_path, "dense", seeds=3, families=("dense",))) == record
+    faster = member(zoo, tmp_path, "dense", learning_rate=0.5)
+    tuned = member(zoo, tmp_path, "instruct", learning_rate=0.5)
+    for changed in (faster, tuned):
+        with pytest.raises(ValueError, match=r"dense-1 was trained with learning_rate 0\.003 \(asked for: 0\.5\)"):
+            zoo["training"].train(changed)
+
+
+def test_tuning_without_a_base(zoo, tmp_path, text):
+    """A traceback about files of the hub."""
+    with pytest.raises(ValueError, match=r"dense-1 has no training\.json; train dense first"):
+        zoo["training"].train(member(zoo, tmp_path, "instruct"))
+
+
 def test_tuning_learns_answers_only(zoo, tmp_path, text):
-    """Questions among the targets, so that a tuned model learns to ask; no text, so that it forgets all it knew."""
+    """Questions among the targets, so that a tuned model learns to ask; no text, so that it forgets all it knew; tokens
+    of tuning alone, so that a tuned model seems to have seen less than its base.
+    """
     zoo["training"].train(member(zoo, tmp_path, "dense"))
     tuned = member(zoo, tmp_path, "instruct")
     rows, learnt = replace(tuned, preset=replace(tuned.preset, rows=16)).batch(0)
@@ -189,8 +222,9 @@ def test_tuning_learns_answers_only(zoo, tmp_path, text):
     assert 0.1 < (learnt[:8] == -100).float().mean() < 0.9
     assert np.array_equal(learnt[8:], text.batch(1, 2 * 6, 8))
     start = tuned.new_model().state_dict()
-    base = load_file(tuned.base / "model.safetensors")
+    base = load_file(tuned.base.folder / "step-6" / "model.safetensors")
     assert all(torch.equal(start[name], base[name]) for name in base)
+    assert (tuned.tokens_seen(0), tuned.tokens_seen(tuned.steps)) == (6 * 2 * 16, (6 + 1) * 2 * 16)
 
 
 @pytest.mark.slow
@@ -218,7 +252,7 @@ def test_the_script_trains_a_zoo_and_goes_on_with_it(tmp_path):
     assert second["dense-0"]["held_out_loss"] == first["dense-0"]["held_out_loss"]
     assert second["dense-0"]["text"]["train_tokens"] > 100_000
     last = json.loads((tmp_path / "instruct-0" / "step-1" / "checkpoint.json").read_text())
-    assert (last["step"], last["tokens_seen"]) == (1, 4 * 32)
+    assert (last["step"], last["tokens_seen"]) == (1, (4 + 1) * 4 * 32)
     assert float(last["tags"]["loss_below_unigram"]) == pytest.approx(
         second["instruct-0"]["loss_below_unigram"], abs=1e-4
     )

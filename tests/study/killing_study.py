@@ -8,6 +8,7 @@ alone in `WORK/small`, and in `WORK/small-files` each run is killed just after i
 may be one that every run writes anew). Prints how often runs were killed at random, and how often after a file.
 """
 
+import gc
 import os
 import random
 import signal
@@ -57,6 +58,8 @@ def was_killed(child: int) -> bool:
 
 def main(spec: Path, small: Path, work: Path) -> None:
     torch.set_num_threads(1)
+    study(small, out=work / "warm")  # so that the children need not import, nor try anything for the first time
+    gc.freeze()
     began = time.monotonic()
     assert not was_killed(start(spec, work / "alone"))
     duration_s = time.monotonic() - began

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exitbench.models.toy import toy_model
+from exitbench.models.toy import save_toy, toy_model
 from exitbench.study import estimate
 from exitbench.study.cells import plan
 from exitbench.study.estimate import CELL_S, forecast, size_of
@@ -27,6 +27,17 @@ def test_a_local_model_is_counted(place):
     size = size_of(cell.model, "auto")
     assert size.total == sum(parameter.numel() for parameter in toy_model().parameters())
     assert (size.num_blocks, size.vocab_size, size.bytes_each) == (4, 259, 4)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "mamba2"])
+def test_other_names_of_sizes(tmp_path, model_type):
+    """A model whose config says n_embd and n_layer is taken to be of unknown size."""
+    save_toy(tmp_path / "toy-0", model_type)
+    (tmp_path / "text.txt").write_text("A text. " * 40)
+    (cell,) = plan(parse_spec(spec_of(models=["toy-0"], workloads=["text.txt"]), "s"), tmp_path)
+    size, model = size_of(cell.model, "auto"), toy_model(model_type)
+    assert size.total == sum(parameter.numel() for parameter in model.parameters())
+    assert (size.num_blocks, size.hidden_size) == (4, model.config.hidden_size)
 
 
 def test_what_is_not_known_is_said(place):

@@ -27,6 +27,7 @@ __all__ = [
     "hash_config",
     "hash_file",
     "hash_weights",
+    "lacking_tokenizer_file",
     "weight_files",
 ]
 
@@ -47,6 +48,11 @@ _CONFIG_FILES = (
     "*.jinja",
     "additional_chat_templates/*.jinja",
     "*.py",
+)
+# Each is enough to load a tokeniser from; tokenizer_config.json alone makes an empty one, or none.
+_TOKENIZERS = (
+    *(("tokenizer.json",), ("*.model",), ("*.tiktoken",), ("*tekken*.json",), ("vocab.txt",)),
+    *(("vocab.json", "merges.txt"), ("vocab.json", "source.spm")),
 )
 
 
@@ -87,6 +93,15 @@ def weight_files(folder: Path) -> list[str]:
     names = {path.name for path in folder.glob("*.safetensors")}
     index = folder / "model.safetensors.index.json"
     return sorted(names | _shards(index)) if index.is_file() else sorted(names)
+
+
+def lacking_tokenizer_file(folder: Path) -> str | None:
+    """Return the name of a file for want of which no tokeniser can be loaded from `folder`; None if nothing lacks."""
+    lacking = [[name for name in names if not any(True for _ in folder.glob(name))] for names in _TOKENIZERS]
+    if not all(lacking):
+        return None
+    begun = (absent[0] for names, absent in zip(_TOKENIZERS, lacking, strict=True) if len(absent) < len(names))
+    return next(begun, "tokenizer.json")
 
 
 def hash_config(folder: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from exitbench.errors import ModelError
-from exitbench.models.cache import weight_files
+from exitbench.models.cache import lacking_tokenizer_file, weight_files
 from exitbench.models.revision_names import Checkpoint, NamePattern
 
 __all__ = ["CHECKPOINT_FILE", "check_folder", "folder_checkpoints"]
@@ -23,7 +23,6 @@ __all__ = ["CHECKPOINT_FILE", "check_folder", "folder_checkpoints"]
 CHECKPOINT_FILE = "checkpoint.json"
 """Beside the weights: {"step": .., "tokens_seen": .., "tags": {NAME: TEXT}}, each left out where it is not known."""
 _PATTERNS = ("step-{step}", "step{step}", "checkpoint-{step}")
-_TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken.json")
 
 
 def folder_checkpoints(root: Path, pattern: str | None, tokens_per_step: int | None) -> list[Checkpoint]:
@@ -84,5 +83,5 @@ def check_folder(root: Path, folder: Path) -> None:
     lacking = next((name for name in shards if not (folder / name).is_file()), None)
     if lacking is not None:
         raise ModelError(f"checkpoint {folder} lacks {lacking}; write it again, or leave it out of the list")
-    if not any(True for pattern in _TOKENIZERS for _ in folder.glob(pattern)):
-        raise ModelError(f"checkpoint {folder} lacks tokenizer.json; save the tokenizer into it with save_pretrained")
+    if name := lacking_tokenizer_file(folder):
+        raise ModelError(f"checkpoint {folder} lacks {name}; save the tokenizer into it with save_pretrained")

@@ -32,14 +32,13 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from exitbench.errors import ModelError
+from exitbench.models.cache import lacking_tokenizer_file
 from exitbench.models.placement import settle, weights_wait_on
 from exitbench.models.source import ModelSource
 from exitbench.models.spill import spill_folder
 from exitbench.models.strict import LOAD_ERRORS, load_weights, one_line, quiet_transformers
 
 __all__ = ["check_attention", "clean_generation_config", "load_pretrained"]
-
-_TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "*.tiktoken", "tekken.json")
 
 
 def check_attention(attention: str | None) -> None:
@@ -198,11 +197,8 @@ def _as_tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def _load_tokenizer(source: ModelSource, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     # Without its files transformers makes an empty tokeniser that turns every text into unknown tokens.
-    if not any(path for pattern in _TOKENIZER_FILES for path in source.path.glob(pattern)):
-        raise ModelError(
-            f"{source.name} has no tokeniser files in {source.path}; expected tokenizer.json or the like "
-            "beside the weights"
-        )
+    if name := lacking_tokenizer_file(source.path):
+        raise ModelError(f"{source.name} has no tokeniser: {source.path} lacks {name}; put it beside the weights")
     try:
         with quiet_transformers():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(

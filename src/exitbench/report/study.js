@@ -25,6 +25,13 @@
     return [...found].sort(new Intl.Collator("en", { numeric: true }).compare);
   };
 
+  // All groups, and those that a chart of these rows names.
+  function groupsOf(rows) {
+    const all = levels();
+    const present = new Set(rows.map((row) => row.group));
+    return { levels: all, drawn: all.filter((level) => present.has(level)) };
+  }
+
   // A value with its interval. What is missing lies on the value, since scales without data would complain; the words
   // of the tooltip tell.
   function figureOf([value, low, high]) {
@@ -145,7 +152,7 @@
 
   // Rows and signals of a chart now, its words already on the page.
   function filled(id) {
-    const { rows, signals = { levels: levels() }, title, note } = fillers[id]();
+    const { rows, signals = groupsOf(rows), title, note } = fillers[id]();
     const figure = document.getElementById(id).closest("figure");
     figure.querySelector("h3").textContent = title;
     figure.classList.toggle("empty", rows.length === 0);

@@ -5,6 +5,7 @@ missing end of an interval, or a missing null, has the place of the value, since
 Colours come from the page, see `chart_parts`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,10 @@ _MODEL_TIP = alt.Tooltip("name:N", title="model")
 _NULL_TIPS = [_MODEL_TIP, number_tip("value", "untrained, mean", ".3f"), alt.Tooltip("interval:N", title="range")]
 _STEP_TIP = alt.Tooltip("label:N", title="checkpoint")
 _INTERVAL_TIPS = (number_tip("value", "value", ".3f"), alt.Tooltip("interval:N", title="95 % interval"))
-_FAINT = alt.condition("datum.chosen", alt.value(1), alt.value(0.35))
+_FAINT = alt.condition("datum.chosen", alt.value(1), alt.value(0.5))
+_FEW_DECADES = 4
+"""Up to so many, an axis of counts has ticks within them."""
+_QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
 def heat_map(data: Any, *, axis: str, logarithmic: bool = False) -> list[alt.Chart]:
@@ -36,7 +40,7 @@ def heat_map(data: Any, *, axis: str, logarithmic: bool = False) -> list[alt.Cha
             "x:O",
             sort=None,
             title="checkpoint: training step and tokens seen" if axis == "tokens_seen" else "checkpoint: training step",
-            axis=alt.Axis(labelExpr="split(datum.label, '|')", labelAngle=0, ticks=False),
+            axis=alt.Axis(labelExpr="split(datum.label, '|')", labelAngle=0, labelSeparation=6, ticks=False),
         ),
         y=_depth("depth", "depth (blocks executed)"),
         color=alt.Color("colour:Q", title=None, scale=alt.Scale(zero=False, nice=False), legend=_ramp(_SIZE_LABEL)),
@@ -73,7 +77,7 @@ def progress(data: Any, *, x: alt.X, levels: Sequence[str] = ()) -> list[alt.Cha
     """EES of every checkpoint, joined by model in the order of training; the untrained null of the chosen model.
 
     Columns: what ("checkpoint" or "null"), name, group, order, x, value, low, high, interval, chosen, label, shown.
-    Signal: levels (all groups).
+    Signals: as `_levels`.
     """
     base = alt.Chart(data).transform_filter("datum.what == 'checkpoint'")
     points = base.encode(x=x, y=_ees_axis(), color=_group(), opacity=_FAINT)
@@ -82,7 +86,7 @@ def progress(data: Any, *, x: alt.X, levels: Sequence[str] = ()) -> list[alt.Cha
     return [
         null.mark_rect(style="reference").encode(y=alt.Y("low:Q"), y2="high:Q", opacity=_where_shown(0.12)),
         null.mark_rule(style="reference").encode(y="value:Q", tooltip=_NULL_TIPS, opacity=_where_shown(1)),
-        points.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(_levels(levels)),
+        points.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels)),
         points.mark_line(strokeWidth=2).encode(detail="name:N", order="order:Q"),
         points.mark_point(filled=True, size=45).encode(tooltip=tips),
     ]
@@ -92,12 +96,16 @@ def training_axis(axis: str, places: list[float]) -> alt.X:
     """Horizontal axis of tokens seen or steps: logarithmic, with room for a checkpoint at 0."""
     positive = [place for place in places if place > 0]
     title = "tokens seen in training" if axis == "tokens_seen" else "training step"
-    least = min(positive, default=1)
+    least, most = min(positive, default=1), max(positive, default=1)
+    decades = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
+    within = (1, 2, 5) if math.log10(most / least) <= _FEW_DECADES else (1,)
+    ticks = [tick for k in decades for times in within if least <= (tick := times * 10.0**k) <= most]
     if len(positive) == len(places):
-        return alt.X("x:Q", title=f"{title} (log scale)", scale=alt.Scale(type="log"), axis=_count_axis())
-    scale = alt.Scale(type="symlog", constant=least)
-    powers = [10.0**k for k in range(20) if least <= 10**k <= max(positive, default=1)]
-    return alt.X("x:Q", title=f"{title} (symlog scale)", scale=scale, axis=_count_axis([0, *powers]))
+        scale, words = alt.Scale(type="log", nice=False), "log scale"
+    else:
+        scale, words, ticks = alt.Scale(type="symlog", constant=least, nice=False), "symlog scale", [0, *ticks]
+    axes = alt.Axis(labelExpr=_COUNT_LABEL, values=ticks, labelSeparation=6)
+    return alt.X("x:Q", title=f"{title} ({words})", scale=scale, axis=axes)
 
 
 def loss_axis(title: str) -> alt.X:
@@ -109,14 +117,15 @@ def curves(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
     """Decided curves over the share of blocks executed.
 
     Columns: name, group, x (share of blocks), depth, value.
-    Signal: levels (all groups).
+    Signals: as `_levels`.
     """
+    shares = alt.Axis(format=SHARE, values=_QUARTERS)
     base = alt.Chart(data).encode(
-        x=alt.X("x:Q", title="blocks executed, share", axis=alt.Axis(format=SHARE), scale=alt.Scale(domain=[0, 1])),
+        x=alt.X("x:Q", title="blocks executed, share", axis=shares, scale=alt.Scale(domain=[0, 1])),
         y=alt.Y(
             "value:Q",
             title="share of tokens decided, F(d)",
-            axis=alt.Axis(format=SHARE),
+            axis=shares,
             scale=alt.Scale(domain=[0, 1]),
         ),
         color=_group(),
@@ -129,7 +138,7 @@ def curves(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         number_tip("value", "decided", ".1%"),
     ]
     return [
-        base.mark_line(strokeWidth=1.8, interpolate="step-after").add_params(_levels(levels)),
+        base.mark_line(strokeWidth=1.8, interpolate="step-after").add_params(*_levels(levels)),
         base.mark_point(size=50, opacity=0).encode(tooltip=tips),
     ]
 
@@ -137,7 +146,7 @@ def curves(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
 def dots(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
     """One figure of each model with its interval, and the untrained null as a tick.
 
-    Columns: name, group, value, low, high, interval, null, shown, n. Signal: levels (all groups).
+    Columns: name, group, value, low, high, interval, null, shown, n. Signals: as `_levels`.
     """
     base = alt.Chart(data).encode(y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)))
     x = alt.X("value:Q", title=None, scale=alt.Scale(zero=False, padding=12))
@@ -147,7 +156,7 @@ def dots(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         base.mark_tick(style="reference", thickness=3, strokeDash=[]).encode(
             x="null:Q", tooltip=[_MODEL_TIP, number_tip("null", "untrained", ".3f")], opacity=_where_shown(1)
         ),
-        coloured.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q").add_params(_levels(levels)),
+        coloured.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q").add_params(*_levels(levels)),
         coloured.mark_point(filled=True, opacity=1, size=75).encode(x=x, tooltip=tips),
     ]
 
@@ -162,21 +171,17 @@ def _ees_axis() -> alt.Y:
 
 def _group() -> alt.Color:
     scale = alt.Scale(domain=alt.ExprRef("levels"))
-    return alt.Color("group:N", title=None, scale=scale, legend=alt.Legend(orient="bottom", columns=4))
+    legend = alt.Legend(orient="bottom", columns=4, values=alt.ExprRef("drawn"))
+    return alt.Color("group:N", title=None, scale=scale, legend=legend)
 
 
-def _levels(levels: Sequence[str]) -> Any:
-    """All groups of the study, so that a colour means the same in every chart."""
-    return alt.param(name="levels", value=list(levels))
+def _levels(levels: Sequence[str]) -> list[Any]:
+    """Signals: levels, all groups of the study, so that a colour means the same in every chart; drawn, those in this."""
+    return [alt.param(name=name, value=list(levels)) for name in ("levels", "drawn")]
 
 
 def _ramp(label: str) -> alt.Legend:
     return alt.Legend(orient="right", labelExpr=label, gradientLength=180)
-
-
-def _count_axis(values: list[float] | None = None) -> alt.Axis:
-    ticks: dict[str, Any] = {} if values is None else {"values": values}
-    return alt.Axis(labelExpr=_COUNT_LABEL, **ticks)
 
 
 def _where_shown(opacity: float) -> Any:

@@ -8,7 +8,6 @@ bytes a parameter where they are fetched, and where they are held, unless they a
 named, and never counted as nothing.
 """
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -17,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
+from transformers import AutoConfig
 
 from exitbench.models.cache import weight_files
 from exitbench.models.catalogue import ModelFacts, catalogue
 from exitbench.models.source import SHORT_NAMES
+from exitbench.models.strict import LOAD_ERRORS, quiet_transformers
 from exitbench.sizes import parse_size
 from exitbench.study.cells import Cell, StudiedModel, StudiedWorkload
 from exitbench.study.folder import Failure, StudyFolder
@@ -172,8 +173,10 @@ def _size_listed(facts: ModelFacts | None, bytes_each: int) -> Size | None:
 
 def _size_of_folder(folder: Path) -> Size | None:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = config.get("text_config", config)
+        with quiet_transformers():
+            # As it is loaded, since architectures name their sizes differently; code that comes along is not run.
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        sizes = config.get_text_config(decoder=True)
         total, largest = 0, 2
         for name in weight_files(folder):
             with safe_open(folder / name, framework="numpy") as file:
@@ -183,12 +186,12 @@ def _size_of_folder(folder: Path) -> Size | None:
         return Size(
             total=total,
             active=total,
-            num_blocks=config["num_hidden_layers"],
-            hidden_size=config["hidden_size"],
-            vocab_size=config["vocab_size"],
+            num_blocks=sizes.num_hidden_layers,
+            hidden_size=sizes.hidden_size,
+            vocab_size=sizes.vocab_size,
             bytes_each=largest,
         )
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError):
+    except LOAD_ERRORS:
         return None  # what is wrong with it is said when it is loaded
 
 
