@@ -1,5 +1,6 @@
 """Fixtures shared by every package: constructed traces, for which no model is needed, and variants of toy models."""
 
+import gc
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 # Without a GPU, Triton's kernels run in its interpreter; chosen when triton is first imported, which transformers does.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
+import hypothesis  # noqa: F401 -- its plug-ins ask the collector who refers to what, so they come before `freeze`
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,11 @@ from exitbench.trace.table import Failure, SampleInfo, Trace
 # Workers share the cores: threads of their own would wait for each other at every small operation.
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the libraries and all tests out of garbage collections, which take a fraction of the time then."""
+    gc.freeze()
 
 
 def build_block(product_weights: int = 1_000, **changes: Any) -> BlockShape:

@@ -15,8 +15,8 @@ from exitbench.models.toy import save_toy
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def output_of(command):
-    """What a script prints."""
+def printed_by(command):
+    """What a script prints; the end of its complaints if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command} ended with {done.returncode}: ..{done.stderr[-3000:]}"
     return done.stdout
@@ -24,7 +24,7 @@ def output_of(command):
 
 def result_of(command):
     """The JSON object that a script prints last."""
-    return json.loads(output_of(command).splitlines()[-1])
+    return json.loads(printed_by(command).splitlines()[-1])
 
 
 def test_peers_that_are_missing_are_rows_with_the_reason(tmp_path):
@@ -162,8 +162,8 @@ def test_engines_of_all_runtimes(tmp_path):
     toy = str(save_toy(tmp_path))
     sizes = ("--prompts", "2", "--max-new-tokens", "6", "--repeats", "1")
     command = [sys.executable, str(BENCHMARKS / "engines.py"), "--model", toy, *sizes]
-    output = output_of(command)
-    result = json.loads(output.splitlines()[-1])
+    printed = printed_by(command)
+    result = json.loads(printed.splitlines()[-1])
     assert (result["n_prompts"], result["repeats"]) == (2, 1)
     rows = {name: [row for row in result["rows"] if row["engine"] == name] for name in ("exitbench", "economize")}
     drafts = [row for row in result["rows"] if row["engine"] == "transformers-early-exit"]
@@ -178,7 +178,7 @@ def test_engines_of_all_runtimes(tmp_path):
     if find_spec("economize") is None:
         (row,) = rows["economize"]
         assert "exitbench[economize]" in row["reason"]
-        assert "exitbench[economize]" in output
+        assert "exitbench[economize]" in printed
     else:
         assert len(rows["economize"]) == 9
     assert result["greedy_to_transformers"]["exitbench"]["identical_answers"] == 2

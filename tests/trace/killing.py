@@ -8,6 +8,7 @@ folders `WORK/before-I` (killed just before the I-th file gets its name), `WORK/
 reference. Prints the number of runs that were killed.
 """
 
+import gc
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -95,6 +97,9 @@ def at_random(loaded: LoadedModel, folder: Path, delay_s: float) -> bool:
 def main(model: str, work: Path) -> None:
     torch.set_num_threads(1)
     loaded = load(model)
+    with TemporaryDirectory() as warm:  # so that the children need not import, nor try anything for the first time
+        collect(loaded, PROMPTS, Path(warm), options=OPTIONS)
+    gc.freeze()
 
     def undisturbed(folder: Path) -> None:
         assert not in_child(lambda: collect(loaded, PROMPTS, folder, options=OPTIONS))

@@ -176,7 +176,7 @@ def _group() -> alt.Color:
 
 
 def _levels(levels: Sequence[str]) -> list[Any]:
-    """Signals: levels, all groups, so that a colour means the same in every chart; drawn, those in this one."""
+    """Signals: levels, all groups of a study, so that a colour means the same in every chart; drawn, those in this."""
     return [alt.param(name=name, value=list(levels)) for name in ("levels", "drawn")]
 
 
