@@ -60,5 +60,7 @@ def test_what_was_measured_on_is_in_the_name(tmp_path):
 
 def test_a_figure_of_any_name_stays_in_the_folder(tmp_path):
     """A figure of somebody else's rows that is written elsewhere, or not at all."""
-    rows = [row("a/../b", depth * step, depth=depth, step=step, cell=str(step)) for depth in (1, 2) for step in (1, 2)]
+    rows = [
+        row("a/../b", depth * step, depth=depth, step=step, revision=str(step)) for depth in (1, 2) for step in (1, 2)
+    ]
     assert names(rows, tmp_path) == ["depth-a----b"]
