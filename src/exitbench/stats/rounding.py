@@ -14,11 +14,11 @@ ROUNDING = 1e-9
 Floats = NDArray[np.float64]
 
 
-def settled(differences: Floats, size: float) -> Floats:
+def settled(differences: Floats | np.float64, size: float) -> Floats:
     """Return differences of figures, with 0 for those that are rounding.
 
     Args:
-        differences: of any shape.
+        differences: of any shape, or one.
         size: of the figures, in the unit of the differences.
     """
     return np.where(np.abs(differences) <= ROUNDING * size, 0.0, differences)
