@@ -73,9 +73,9 @@ def test_what_cannot_be_told_apart():
 
 def test_a_slope_of_rounding_size_is_none():
     """A slope of 1e-17 that has a sign."""
-    y, x = np.array([0.2, 0.1, 0.4, 0.1]), np.arange(4.0)
+    y, x = np.array([0.1, 0.5, 0.2, 0.2]), np.arange(4.0)
     assert regress(y, x, np.zeros(4, np.int64)).value == 0
-    groups = np.array([0.1, 0.2, 0.3, 0.3, 0.2, 0.1])
+    groups = np.array([0.1, 0.1, 0.3, 0.1, 0.2, 0.2])
     assert hedges(groups, np.repeat([1.0, 0.0], 3), np.zeros(6, np.int64)) == 0
 
 

@@ -18,7 +18,7 @@ def settled(differences: ArrayLike, size: float) -> Floats:
     """Return differences of figures, with 0 for those that are rounding.
 
     Args:
-        differences: of any shape.
+        differences: of any shape, or one.
         size: of the figures, in the unit of the differences.
     """
     given = np.asarray(differences, dtype=np.float64)
