@@ -3,7 +3,7 @@
 import pytest
 
 from exitbench.errors import ExitbenchError
-from exitbench.study.finding_spec import Measure, Within, parse_finding
+from exitbench.study.finding_spec import FigureRef, Within, parse_finding
 
 LEAST = {"question": "size", "claim": "large models keep more", "smallest_effect": 0.02}
 
@@ -25,7 +25,7 @@ def test_short_forms_are_the_long_ones():
     long = parse_finding(LEAST | {"within": {"factor": "tags.size"}, "sensitivity": [{"figure": "ees_star"}]})
     assert short == long
     assert short.within == Within(factor="tags.size")
-    assert short.sensitivity == (Measure(figure="ees_star"),)
+    assert short.sensitivity == (FigureRef(figure="ees_star"),)
 
 
 def test_a_spec_survives_its_own_record():

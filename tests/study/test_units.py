@@ -3,7 +3,7 @@
 import pytest
 
 from exitbench.errors import ReportError
-from exitbench.study.finding_spec import Measure, Within, parse_finding
+from exitbench.study.finding_spec import FigureRef, Within, parse_finding
 from exitbench.study.units import Judged, expand, judged_rows, units
 from result_rows import judged, model_row
 
@@ -14,9 +14,9 @@ def test_the_last_checkpoint_is_judged():
     """A model judged by a checkpoint from the middle of its training, or once for each."""
     rows = [model_row("m", 0.1 * step, step=step, revision=f"step-{step}") for step in (3, 10, 2)]
     (unit,) = units(rows)
-    assert unit.one_of(Measure(figure="ees")).step == 10
+    assert unit.one_of(FigureRef(figure="ees")).step == 10
     (finished,) = units([*rows, model_row("m", 0.9, revision="main")])
-    assert finished.one_of(Measure(figure="ees")).value == 0.9
+    assert finished.one_of(FigureRef(figure="ees")).value == 0.9
 
 
 def test_one_model_measured_in_two_ways():
@@ -98,18 +98,18 @@ def test_open_figures_are_every_one_of_them():
     """A score judged at its first alpha alone, or one figure that stands for several."""
     rows = [model_row("m", 0.1 + at, "eas", variant=variant, at=at) for variant in ("b", "a") for at in (0.5, 0.1)]
     (unit,) = units(rows)
-    names = [measure.text for measure in expand(Measure(figure="eas"), [unit])]
+    names = [ref.text for ref in expand(FigureRef(figure="eas"), [unit])]
     assert names == ["eas a at 0.1", "eas a at 0.5", "eas b at 0.1", "eas b at 0.5"]
-    assert [measure.text for measure in expand(Measure(figure="eas", at=0.5), [unit])] == [
+    assert [ref.text for ref in expand(FigureRef(figure="eas", at=0.5), [unit])] == [
         "eas a at 0.5",
         "eas b at 0.5",
     ]
-    assert expand(Measure(figure="none"), [unit]) == [Measure(figure="none")]
+    assert expand(FigureRef(figure="none"), [unit]) == [FigureRef(figure="none")]
     with pytest.raises(ReportError, match=r"stands for eas b at 0\.5, eas b at 0\.1"):
-        unit.one_of(Measure(figure="eas", variant="b"))
+        unit.one_of(FigureRef(figure="eas", variant="b"))
 
 
 def test_curves_are_no_figures_of_a_model():
     """A share of decided tokens at one depth that is judged as if it were the model's."""
     (unit,) = units([model_row("m", 0.3), model_row("m", 0.9, "decided", depth=3)])
-    assert unit.one_of(Measure(figure="decided")) is None
+    assert unit.one_of(FigureRef(figure="decided")) is None

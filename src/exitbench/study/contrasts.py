@@ -18,7 +18,7 @@ from exitbench.stats.difference import comparable, permuted_difference, student_
 from exitbench.stats.evidence import Evidence
 from exitbench.stats.regression import hedges, regress
 from exitbench.stats.trend import permuted_trend, theil_sen
-from exitbench.study.finding_spec import FindingSpec, GroupSpec, Measure, SizeSpec, TrendSpec
+from exitbench.study.finding_spec import FigureRef, FindingSpec, GroupSpec, SizeSpec, TrendSpec
 from exitbench.study.units import MONTH, SIZES, Unit
 
 __all__ = ["LEAST_DF", "Contrast", "Member", "Tested", "adjust", "contrasts", "measured", "missing"]
@@ -83,9 +83,9 @@ def contrasts(spec: FindingSpec, among: Sequence[Unit]) -> list[Contrast]:
     return [slope, _threshold(spec, slope)] if isinstance(spec, SizeSpec) else [slope]
 
 
-def measured(contrast: Contrast, measure: Measure, *, cluster: str | None) -> Tested:
+def measured(contrast: Contrast, ref: FigureRef, *, cluster: str | None) -> Tested:
     """Test a contrast in one figure."""
-    members, y = _with_values(contrast, measure)
+    members, y = _with_values(contrast, ref)
     x, strata = _arrays(members)
     if contrast.shape == "difference":
         tests = [permuted_difference(y, x, strata), student_difference(y, x, strata)]
@@ -96,29 +96,29 @@ def measured(contrast: Contrast, measure: Measure, *, cluster: str | None) -> Te
         standardised = None if trend is None else trend.tau
     if cluster is not None:
         tests.append(_clustered(y, x, strata, members, cluster))
-    if why := missing(contrast, measure):
+    if why := missing(contrast, ref):
         tests = [test.model_copy(update={"reason": why}) for test in tests]
     return Tested(members=members, evidence=tuple(tests), standardised=standardised)
 
 
-def missing(contrast: Contrast, measure: Measure) -> str | None:
+def missing(contrast: Contrast, ref: FigureRef) -> str | None:
     """Say of which models a figure is missing, where that is why there is nothing to compare; None otherwise."""
     x, strata = _arrays(contrast.members)
     units = [m.unit for m, stays in zip(contrast.members, comparable(x, strata), strict=True) if stays]
-    if not units or _with_values(contrast, measure)[0]:
+    if not units or _with_values(contrast, ref)[0]:
         return None
-    rows = {unit.label: unit.one_of(measure) for unit in units}
+    rows = {unit.label: unit.one_of(ref) for unit in units}
     without = {label: row for label, row in rows.items() if row is None or row.value is None}
     first = next(iter(without.values()))
     why = "no such row" if first is None else first.reason or "no reason given"
     if len(without) == len(units):
-        return f"no {measure.text} of any of {len(units)} models: {why}"
+        return f"no {ref.text} of any of {len(units)} models: {why}"
     named = ", ".join(list(without)[:_MOST_NAMED]) + (", .." if len(without) > _MOST_NAMED else "")
-    return f"no {measure.text} of {len(without)} of {len(units)} models ({named}): {why}"
+    return f"no {ref.text} of {len(without)} of {len(units)} models ({named}): {why}"
 
 
 def adjust(
-    contrast: Contrast, measure: Measure, covariates: Sequence[str], *, cluster: str | None
+    contrast: Contrast, ref: FigureRef, covariates: Sequence[str], *, cluster: str | None
 ) -> tuple[Evidence, list[str], int]:
     """Estimate a contrast with covariates held fixed.
 
@@ -126,7 +126,7 @@ def adjust(
         The estimate, the covariates that went in, and the number of models that have them all.
     """
     known = [m for m in contrast.members if all(m.unit.covariate(name) is not None for name in covariates)]
-    members, y = _with_values(replace(contrast, members=tuple(known)), measure)
+    members, y = _with_values(replace(contrast, members=tuple(known)), ref)
     x, strata = _arrays(members)
     columns = {name: [member.unit.covariate(name) or 0.0 for member in members] for name in covariates}
     varying = [name for name, column in columns.items() if len(set(column)) > 1]
@@ -193,9 +193,9 @@ def _threshold(spec: SizeSpec, slope: Contrast) -> Contrast:
     )
 
 
-def _with_values(contrast: Contrast, measure: Measure) -> tuple[tuple[Member, ...], Floats]:
+def _with_values(contrast: Contrast, ref: FigureRef) -> tuple[tuple[Member, ...], Floats]:
     """The members that have the figure and somebody to be compared with, and their figures (N,)."""
-    rows = [(member, member.unit.one_of(measure)) for member in contrast.members]
+    rows = [(member, member.unit.one_of(ref)) for member in contrast.members]
     found = [(member, row.value) for member, row in rows if row is not None and row.value is not None]
     x, strata = _arrays([member for member, _ in found])
     kept = [pair for pair, stays in zip(found, comparable(x, strata), strict=True) if stays]

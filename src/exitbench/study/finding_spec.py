@@ -24,11 +24,11 @@ __all__ = [
     "FACTORS",
     "TAG",
     "ControlSpec",
+    "FigureRef",
     "FindingSpec",
     "GenerationsSpec",
     "GroupSpec",
     "KindsSpec",
-    "Measure",
     "Requirement",
     "SizeSpec",
     "StagesSpec",
@@ -68,7 +68,7 @@ def _known_factor(name: str) -> str:
     raise ValueError(f"{name!r} is no factor; {hint(name, FACTORS, f'{TAG}NAME or one of ')}")
 
 
-def _measure(given: Any) -> Any:
+def _figure(given: Any) -> Any:
     return {"figure": given} if isinstance(given, str) else given
 
 
@@ -84,7 +84,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Measure(_Strict):
+class FigureRef(_Strict):
     """A figure of the rows; what is left open holds for every one there is."""
 
     figure: _Text
@@ -122,18 +122,18 @@ class Requirement(_Strict):
     """Why a model that falls short is left out, e.g. "not trained: no better than a unigram model"."""
 
 
-Measured = Annotated[Measure, BeforeValidator(_measure)]
+NamedFigure = Annotated[FigureRef, BeforeValidator(_figure)]
 
 
 class _Common(_Strict):
     claim: _Text
-    primary: Measured = Measure(figure="ees")
+    primary: NamedFigure = FigureRef(figure="ees")
     """Judged on this figure. Higher must mean more potential, here and in `sensitivity`."""
     workload: str | None = None
     """Judged on this workload; may be left out where the study has one."""
     on: Literal["answers", "text"] | None = None
     readout: str | None = None
-    sensitivity: Annotated[tuple[Measured, ...], Field(strict=False)] = ()
+    sensitivity: Annotated[tuple[NamedFigure, ...], Field(strict=False)] = ()
     """Figures under which the same comparison must not turn round; each variant and place of each."""
     turns: Literal["sign", "interval"] = "sign"
     """What counts as turning round: another sign, or an interval that lies wholly on the other side of 0."""

@@ -17,7 +17,7 @@ from exitbench.stats.evidence import Evidence, TestName
 from exitbench.stats.regression import detectable
 from exitbench.study.contrasts import Contrast, Tested, adjust, contrasts, measured, missing
 from exitbench.study.finding import Adjusted, Comparison, Finding, Power, Sensitivity
-from exitbench.study.finding_spec import ControlSpec, FindingSpec, Measure
+from exitbench.study.finding_spec import ControlSpec, FigureRef, FindingSpec
 from exitbench.study.planned import Plan
 from exitbench.study.roll import Roll, call_roll
 from exitbench.study.rows import Row
@@ -147,9 +147,7 @@ def _judged(
 ) -> Comparison:
     contrast = one.contrast
     sensitivity = [
-        _sensitivity(contrast, measure, spec, decision, many)
-        for wanted in spec.sensitivity
-        for measure in roll.expand(wanted)
+        _sensitivity(contrast, ref, spec, decision, many) for wanted in spec.sensitivity for ref in roll.expand(wanted)
     ]
     adjusted = _adjusted(contrast, spec, decision) if spec.covariates else None
     turns = ("sign", "interval") if spec.turns == "sign" else ("interval",)
@@ -198,12 +196,12 @@ def _judged(
     )
 
 
-def _sensitivity(contrast: Contrast, measure: Measure, spec: FindingSpec, primary: _Decision, many: int) -> Sensitivity:
-    tested = measured(contrast, measure, cluster=spec.cluster)
+def _sensitivity(contrast: Contrast, ref: FigureRef, spec: FindingSpec, primary: _Decision, many: int) -> Sensitivity:
+    tested = measured(contrast, ref, cluster=spec.cluster)
     decision = _decide(_Heard(contrast=contrast, tested=tested, reason=None), spec, many)
     turn = None if primary.value is None else turn_of(primary.value, decision.value, decision.low, decision.high)
     return Sensitivity(
-        figure=measure.text,
+        figure=ref.text,
         value=decision.value,
         low=decision.low,
         high=decision.high,

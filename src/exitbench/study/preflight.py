@@ -15,7 +15,7 @@ from exitbench.errors import StudyError
 from exitbench.models.shape import ModelKind
 from exitbench.study.cells import Cell
 from exitbench.study.figures import Several, figures_made
-from exitbench.study.finding_spec import FACTORS, TAG, FindingSpec, GroupSpec, Measure, hint, is_factor
+from exitbench.study.finding_spec import FACTORS, TAG, FigureRef, FindingSpec, GroupSpec, hint, is_factor
 from exitbench.study.folder import StudyFolder
 from exitbench.study.rows import Row
 from exitbench.study.spec import Stage, StudySpec
@@ -50,8 +50,8 @@ def check_finding(spec: StudySpec, planned: Sequence[Row]) -> None:
         return
     wanted = Judged(workload=finding.workload, on=finding.on, readout=finding.readout)
     judged, kept = judged_rows(planned, wanted)
-    for where, measure in _measures(finding):
-        if why := _why_no_figure(where, measure, spec, judged.on):
+    for where, ref in _refs(finding):
+        if why := _why_no_figure(where, ref, spec, judged.on):
             raise StudyError(f"finding: {where}: {why}")
     for why in _wrong_factors(finding, units(kept)):
         raise StudyError(f"finding: {why}")
@@ -88,19 +88,19 @@ def _word(words: Mapping[str, Any], name: str) -> Any:
     return words["tags"].get(name.removeprefix(TAG)) if name.startswith(TAG) else words[name]
 
 
-def _measures(finding: FindingSpec) -> Iterator[tuple[str, Measure]]:
+def _refs(finding: FindingSpec) -> Iterator[tuple[str, FigureRef]]:
     """The figures that a finding names, each with the key that names it."""
     yield "primary", finding.primary
-    for measure in finding.sensitivity:
-        yield "sensitivity", measure
+    for ref in finding.sensitivity:
+        yield "sensitivity", ref
     for name in finding.covariates:
         if not is_factor(name):
-            yield "covariates", Measure(figure=name)
+            yield "covariates", FigureRef(figure=name)
 
 
-def _why_no_figure(where: str, measure: Measure, spec: StudySpec, on: str | None) -> str:
+def _why_no_figure(where: str, ref: FigureRef, spec: StudySpec, on: str | None) -> str:
     """Why there will be no such figure, or not one of it; nothing where there will be."""
-    name, made = measure.figure, figures_made(spec.policies)
+    name, made = ref.figure, figures_made(spec.policies)
     asked = {*spec.measure, *(["policies"] if spec.policies else [])}
     group = next((group for group, figures in made.items() if name in figures), None)
     if group is None:
@@ -115,24 +115,24 @@ def _why_no_figure(where: str, measure: Measure, spec: StudySpec, on: str | None
     if on not in rows.on:
         only = f"only on {' and '.join(rows.on)}" if rows.on else "in no study"
         return f"{name} has a value {only}, and the finding is judged on {on}; take another"
-    return _why_no_row(where, measure, rows)
+    return _why_no_row(where, ref, rows)
 
 
-def _why_no_row(where: str, measure: Measure, rows: Several) -> str:
+def _why_no_row(where: str, ref: FigureRef, rows: Several) -> str:
     """Why a figure that there is has no row of that variant, target or place, or several."""
     for column in _PLACE:
-        given, there = getattr(measure, column), getattr(rows, column)
+        given, there = getattr(ref, column), getattr(rows, column)
         if there is None:
             continue
         if given is not None and given not in there:
             known = hint(str(given), [str(one) for one in there]) if there else "it has none: leave that out"
-            return f"{measure.figure} is not measured with {column} {given!r}; {known}"
-    several = [column for column in _PLACE if getattr(rows, column) != () and getattr(measure, column) is None]
+            return f"{ref.figure} is not measured with {column} {given!r}; {known}"
+    several = [column for column in _PLACE if getattr(rows, column) != () and getattr(ref, column) is None]
     if where == "sensitivity" or not several:
         return ""
     if where == "covariates":
-        return f"{measure.figure} stands for several numbers a model; take another"
-    return f"{measure.figure} stands for several numbers a model; say of which {' and '.join(several)}"
+        return f"{ref.figure} stands for several numbers a model; take another"
+    return f"{ref.figure} stands for several numbers a model; say of which {' and '.join(several)}"
 
 
 def _wrong_factors(finding: FindingSpec, models: Sequence[Unit]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exitbench.study.finding import JudgedModel
-from exitbench.study.finding_spec import FindingSpec, GroupSpec, KindsSpec, Measure, TrendSpec
+from exitbench.study.finding_spec import FigureRef, FindingSpec, GroupSpec, KindsSpec, TrendSpec
 from exitbench.study.planned import Plan
 from exitbench.study.rows import Row
 from exitbench.study.units import Judged, Unit, expand, judged_rows, units
@@ -38,9 +38,9 @@ class Roll:
     """Why nothing can be decided, whatever the figures are."""
     cautions: list[str]
 
-    def expand(self, measure: Measure) -> list[Measure]:
-        """Every figure that a measure stands for."""
-        return expand(measure, self.taking_part)
+    def expand(self, ref: FigureRef) -> list[FigureRef]:
+        """Every figure that `ref` stands for."""
+        return expand(ref, self.taking_part)
 
 
 def call_roll(rows: Sequence[Row], spec: FindingSpec, plan: Plan | None) -> Roll:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from exitbench.errors import ReportError
 from exitbench.models.catalogue import ModelFacts, catalogue
 from exitbench.plain import plain
-from exitbench.study.finding_spec import CATALOGUE, FACTORS, TAG, GroupSpec, Measure, TrendSpec, Within
+from exitbench.study.finding_spec import CATALOGUE, FACTORS, TAG, FigureRef, GroupSpec, TrendSpec, Within
 from exitbench.study.results import IDENTITY
 from exitbench.study.rows import Row
 
@@ -48,21 +48,21 @@ class Unit:
         failed = next((row for row in self.rows if row.status == "failed"), None)
         return None if failed is None else f"not measured: {failed.reason or 'no reason given'}"
 
-    def all_of(self, measure: Measure) -> list[Row]:
-        """The rows that are of `measure`."""
-        return [row for row in self.rows if _fits(row, measure)]
+    def all_of(self, ref: FigureRef) -> list[Row]:
+        """The rows that are of `ref`."""
+        return [row for row in self.rows if _fits(row, ref)]
 
-    def one_of(self, measure: Measure) -> Row | None:
-        """The row of `measure`.
+    def one_of(self, ref: FigureRef) -> Row | None:
+        """The row of `ref`.
 
         Raises:
             ReportError: there are several.
         """
-        found = self.all_of(measure)
+        found = self.all_of(ref)
         if len(found) > 1:
             several = ", ".join(dict.fromkeys(plain(_exact(row).text) for row in found))
             raise ReportError(
-                f"finding: {measure.text} of {plain(self.label)} stands for {several}; "
+                f"finding: {ref.text} of {plain(self.label)} stands for {several}; "
                 "give one of them, as {figure: .., variant: .., target: .., at: ..}"
             )
         return found[0] if found else None
@@ -84,7 +84,7 @@ class Unit:
         """A factor or a figure, as the rows have it."""
         if name in FACTORS or name.startswith(TAG):
             return self.fact(name)
-        row = self.one_of(Measure(figure=name))
+        row = self.one_of(FigureRef(figure=name))
         return None if row is None else row.value
 
     def number(self, name: str) -> float | None:
@@ -214,23 +214,21 @@ def units(rows: Iterable[Row]) -> list[Unit]:
     return found
 
 
-def expand(measure: Measure, among: Sequence[Unit]) -> list[Measure]:
-    """Every figure that a measure with open fields stands for among some models; itself where there is none."""
-    found = {_exact(row): None for unit in among for row in unit.all_of(measure)}
+def expand(ref: FigureRef, among: Sequence[Unit]) -> list[FigureRef]:
+    """Every figure that `ref` with open fields stands for among some models; itself where there is none."""
+    found = {_exact(row): None for unit in among for row in unit.all_of(ref)}
     return sorted(
         found, key=lambda exact: (exact.figure, exact.variant or "", exact.target or "", exact.at or 0.0)
-    ) or [measure]
+    ) or [ref]
 
 
-def _exact(row: Row) -> Measure:
-    return Measure(figure=row.figure, variant=row.variant, target=row.target, at=row.at)
+def _exact(row: Row) -> FigureRef:
+    return FigureRef(figure=row.figure, variant=row.variant, target=row.target, at=row.at)
 
 
-def _fits(row: Row, measure: Measure) -> bool:
+def _fits(row: Row, ref: FigureRef) -> bool:
     open_fields = ("variant", "target", "at")
-    return row.figure == measure.figure and all(
-        getattr(measure, name) in (None, getattr(row, name)) for name in open_fields
-    )
+    return row.figure == ref.figure and all(getattr(ref, name) in (None, getattr(row, name)) for name in open_fields)
 
 
 def _list(names: Sequence[str]) -> str:
