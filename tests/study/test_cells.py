@@ -118,6 +118,10 @@ def test_entries_have_settings_of_their_own(place):
         ({"workloads": ["minni"]}, ("unknown workload 'minni'", "did you mean 'mini'", "folder of the spec")),
         ({"workloads": [{"workload": "text.txt", "on": "answers"}]}, ("plain text", "on: text")),
         ({"workloads": ["mini", "mini"]}, ("two cells are the same", "toy-0 on mini")),
+        (
+            {"workloads": [{"workload": "mini", "on": "text", "max_new_tokens": count} for count in (2, 3)]},
+            ("two cells are the same", "toy-0 on mini"),
+        ),
         ({"workloads": ["a" * 900]}, ("unknown workload",)),
         ({"models": ["smollm2-135m-instrct"]}, ("unknown model", "did you mean smollm2-135m-instruct")),
         ({"models": ["./toy-9"]}, ("no model './toy-9'", "relative to the spec's own folder")),

@@ -132,6 +132,14 @@ def test_rows_that_broke_off(copied, place):
     assert str(refused.value) == f"{file} is no whole Parquet file; delete it and run its study again"
 
 
+def test_rows_under_the_name_of_another_cell(copied, place):
+    """Numbers of one model kept under the label of another, because a file was copied or renamed."""
+    first, second, *_ = sorted((copied / "cells").iterdir())
+    shutil.copy(first, second)
+    with pytest.raises(StudyError, match=f"{second.name} holds the rows of cell {first.stem}; delete it and run"):
+        study(place / "spec.yaml", out=copied)
+
+
 def test_another_study_is_refused(copied, place):
     """Results of two studies mixed in one folder."""
     before = rows_in(copied)
@@ -278,6 +286,32 @@ def test_an_interrupt_is_no_failure(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         study(write_spec(tmp_path, spec_of(models=["toy-0"])), out=tmp_path / "out")
     assert not (tmp_path / "out" / "cells").exists()
+
+
+def test_a_model_that_cannot_be_described_is_a_failure(tmp_path, monkeypatch):
+    """One odd model that ends the study, because its facts are asked for again when it has failed."""
+    make_place(tmp_path, num_models=1)
+    described = run_module.observed_of
+
+    def odd(cell, loaded):
+        if loaded is not None:
+            raise NotImplementedError("no head")
+        return described(cell, loaded)
+
+    monkeypatch.setattr(run_module, "observed_of", odd)
+    run = study(write_spec(tmp_path, spec_of(models=["toy-0"])), out=tmp_path / "out")
+    assert ["unexpected NotImplementedError: no head" in failure.reason for failure in run.failed] == [True, True]
+
+
+def test_a_verdict_goes_with_the_rows_that_it_was_of(copied, place, monkeypatch):
+    """A run that is killed when new cells are to be measured leaves the verdict of before, as if it were of all."""
+    for name in ("finding.json", "finding.md"):
+        (copied / name).write_text("of yesterday")
+    monkeypatch.setattr(run_module, "load", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    spec = spec_of(workloads=[*spec_of()["workloads"], {"workload": "mini", "on": "text", "limit": 2}])
+    with pytest.raises(KeyboardInterrupt):
+        study(write_spec(place, spec, "grown.yaml"), out=copied)
+    assert not list(copied.glob("finding*"))
 
 
 @pytest.mark.parametrize("settings", [{"device": "cuda:99"}, {"device": "gpu"}, {"attention": "quick"}])

@@ -3,17 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from exitbench.errors import ExitbenchError
 from exitbench.files import write_json, write_text
 from exitbench.report.finding import markdown_findings
-from exitbench.report.study_folders import FINDING_FILE
 from exitbench.study.cases import read_cases
 from exitbench.study.finding import Finding
 from exitbench.study.findings import judge_together
+from exitbench.study.results import FINDING_FILE, FINDING_PAGE
 
 __all__ = ["findings", "write_finding"]
-
-MARKDOWN_FILE = "finding.md"
 
 
 def findings(studies: Sequence[Path | str], *, command: str = "") -> list[Finding]:
@@ -30,15 +27,9 @@ def write_finding(study: Path | str, *, command: str = "") -> Finding:
     """Judge the finding of one study on its own, and write it into its folder as JSON and as Markdown.
 
     Raises:
-        ExitbenchError: it cannot be judged; then an older one is no longer there either.
+        ExitbenchError: it cannot be judged.
     """
-    record, page = Path(study) / FINDING_FILE, Path(study) / MARKDOWN_FILE
-    try:
-        (finding,) = findings([study], command=command)
-    except ExitbenchError:
-        record.unlink(missing_ok=True)
-        page.unlink(missing_ok=True)
-        raise
-    write_json(record, finding.to_json())
-    write_text(page, markdown_findings([finding]))
+    (finding,) = findings([study], command=command)
+    write_json(Path(study) / FINDING_FILE, finding.to_json())
+    write_text(Path(study) / FINDING_PAGE, markdown_findings([finding]))
     return finding

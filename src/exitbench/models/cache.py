@@ -51,8 +51,13 @@ _CONFIG_FILES = (
 )
 # Each is enough to load a tokeniser from; tokenizer_config.json alone makes an empty one, or none.
 _TOKENIZERS = (
-    *(("tokenizer.json",), ("*.model",), ("*.tiktoken",), ("*tekken*.json",), ("vocab.txt",)),
-    *(("vocab.json", "merges.txt"), ("vocab.json", "source.spm")),
+    ("tokenizer.json",),
+    ("*.model",),
+    ("*.tiktoken",),
+    ("*tekken*.json",),
+    ("vocab.txt",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.json", "source.spm"),
 )
 
 
@@ -97,7 +102,7 @@ def weight_files(folder: Path) -> list[str]:
 
 def lacking_tokenizer_file(folder: Path) -> str | None:
     """Return the name of a file for want of which no tokeniser can be loaded from `folder`; None if nothing lacks."""
-    lacking = [[name for name in names if not any(True for _ in folder.glob(name))] for names in _TOKENIZERS]
+    lacking = [[name for name in names if not any(folder.glob(name))] for names in _TOKENIZERS]
     if not all(lacking):
         return None
     begun = (absent[0] for names, absent in zip(_TOKENIZERS, lacking, strict=True) if len(absent) < len(names))

@@ -100,6 +100,8 @@ def training_axis(axis: str, places: list[float]) -> alt.X:
     decades = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
     within = (1, 2, 5) if math.log10(most / least) <= _FEW_DECADES else (1,)
     ticks = [tick for k in decades for times in within if least <= (tick := times * 10.0**k) <= most]
+    if len(ticks) < 2:  # one tick gives no scale
+        ticks = sorted({least, most})
     if len(positive) == len(places):
         scale, words = alt.Scale(type="log", nice=False), "log scale"
     else:

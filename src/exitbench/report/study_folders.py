@@ -11,12 +11,10 @@ from pathlib import Path
 from exitbench.errors import ReportError
 from exitbench.report.study import write_study_page
 from exitbench.study.finding import Finding
-from exitbench.study.results import CELLS, SPEC_FILE, read_rows
+from exitbench.study.results import CELLS, FINDING_FILE, SPEC_FILE, read_rows
 from exitbench.study.spec import read_spec
 
-__all__ = ["FINDING_FILE", "is_study_folder", "report_studies"]
-
-FINDING_FILE = "finding.json"
+__all__ = ["is_study_folder", "report_studies"]
 
 
 def is_study_folder(path: Path) -> bool:

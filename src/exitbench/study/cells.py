@@ -32,6 +32,8 @@ __all__ = ["MAX_CELLS", "Cell", "StudiedModel", "StudiedWorkload", "plan"]
 MAX_CELLS = 100_000
 _ID_DIGITS = 16
 _HUB_PREFIX = "hub:"
+_OF_OTHER_MODE = {"text": ("max_new_tokens", "generation_batch", "chat_template"), "answers": ("document_tokens",)}
+"""Mode -> settings that it does not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +128,19 @@ def plan(spec: StudySpec, base: Path, *, progress: Progressor = SILENT) -> list[
                 for readout, name in readouts
             ]
             advance(1)
-    twice = [cell for cell, count in Counter(cell.id for cell in cells).items() if count > 1]
-    if twice:
-        first, second, *_ = [cell.name for cell in cells if cell.id == twice[0]]
-        raise StudyError(f"two cells are the same, {first} and {second}; leave out one of the two")
+    first_of: dict[str, Cell] = {}
+    for cell in cells:
+        if (first := first_of.setdefault(_deciding(cell), cell)) is not cell:
+            raise StudyError(f"two cells are the same, {first.name} and {cell.name}; leave out one of the two")
     return cells
+
+
+def _deciding(cell: Cell) -> str:
+    """What decides a cell's numbers among those of its study; a setting of the other mode does not."""
+    left_out = {"memory", "readout", *_OF_OTHER_MODE[cell.prompts.on]}
+    options = {name: value for name, value in asdict(cell.options).items() if name not in left_out}
+    model = (cell.model.source, cell.model.load_revision, cell.model.weights_sha256, cell.model.config_sha256)
+    return json.dumps([model, cell.prompts.workload.sha256, cell.readout, options])
 
 
 def _cell(model: StudiedModel, prompts: StudiedWorkload, readout: str, shared: dict[str, Any]) -> Cell:

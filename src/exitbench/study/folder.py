@@ -7,6 +7,7 @@
     stale/<cell>.parquet     rows of weights, prompts or lenses that have changed on disk since
     stale/<cell>             the trace behind them where the spec keeps traces
     run.json                 what the last run did, and what it cost
+    finding.json, .md        what came of the claim, of a run that went to its end
     plan.json                the cells that are planned (`planned`)
 
 Every file has its name only when it is complete.
@@ -28,7 +29,7 @@ from exitbench.files import replacing, write_json
 from exitbench.models.source import ModelSource
 from exitbench.study.cells import Cell
 from exitbench.study.factors import Observed, words_of
-from exitbench.study.results import CELLS, SPEC_FILE, read_table
+from exitbench.study.results import CELLS, FINDING_FILE, FINDING_PAGE, SPEC_FILE, read_table
 from exitbench.study.rows import SCHEMA, Row, write_rows
 from exitbench.study.spec import StudySpec, read_spec, why_another_study
 
@@ -85,12 +86,15 @@ class StudyFolder:
     def begin(self, spec_text: bytes, cells: Sequence[Cell]) -> None:
         """Note the spec, and bring what is there in line with it: words of rows, stale cells, scratch of dead runs.
 
+        A finding goes: it was of the rows as they were, and is judged again at the end of the run.
+
         Raises:
-            StudyError: rows that do not say what was observed of their model.
+            StudyError: rows that are of another cell, or do not say what was observed of their model.
             ReportError: rows that cannot be read.
         """
-        for file in (*self.path.glob(".*.tmp"), *self.path.glob(f"{CELLS}/.*.tmp")):
-            file.unlink()
+        found = (self.path / FINDING_FILE, self.path / FINDING_PAGE)
+        for file in (*self.path.glob(".*.tmp"), *self.path.glob(f"{CELLS}/.*.tmp"), *found):
+            file.unlink(missing_ok=True)
         if not self._spec_file.is_file() or self._spec_file.read_bytes() != spec_text:
             with replacing(self._spec_file) as temporary:
                 temporary.write_bytes(spec_text)
@@ -131,6 +135,8 @@ class StudyFolder:
             pq.write_table(table, temporary, compression="zstd")
 
     def _words(self, file: Path, table: pa.Table, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+        if (held := table["cell"][0].as_py()) != cell.id:
+            raise StudyError(f"{file} holds the rows of cell {held}; delete it and run the study again")
         words = words_of(cell, self._spec.name, _observed(file, table))
         there = table.slice(0, 1).to_pylist()[0]
         return {name: dict(there[name]) if name == "tags" else there[name] for name in words}, words
@@ -138,7 +144,8 @@ class StudyFolder:
     def words(self, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the rows of a cell that was tried say of its model, and what they are to say by the spec of now."""
         file = self.rows_of(cell.id)
-        return self._words(file, read_table(file), cell)
+        columns = ["cell", *words_of(cell, self._spec.name, Observed())]
+        return self._words(file, read_table(file, columns), cell)
 
     def failure(self, cell: Cell) -> Failure | None:
         """Why a cell that was tried failed; None for one that was measured."""
@@ -195,7 +202,7 @@ class StudyFolder:
         write_json(self.path / "run.json", dict(summary))
 
     def _tidy(self, cell: str) -> None:
-        """Remove the scratch of a cell, and the folder of all scratch with the last of it."""
+        """Remove the scratch of a cell, and the folder of all scratch with the last of it; what resists stays there."""
         work = self.path / "work"
         with ThreadPoolExecutor(_REMOVERS) as pool:
             pool.map(Path.unlink, [path for path in (work / cell).rglob("*") if not path.is_dir()])

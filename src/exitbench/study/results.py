@@ -24,6 +24,8 @@ from exitbench.study.rows import SCHEMA, Row, Status
 
 __all__ = [
     "CELLS",
+    "FINDING_FILE",
+    "FINDING_PAGE",
     "IDENTITY",
     "MEASURED",
     "SPEC_FILE",
@@ -38,6 +40,9 @@ CELLS = "cells"
 """Folder of a study in which its cells lie, one Parquet file each."""
 SPEC_FILE = "spec.yaml"
 """Beside them: what was studied."""
+FINDING_FILE = "finding.json"
+"""What came of the claim, where there is one, and the same for people in `FINDING_PAGE`."""
+FINDING_PAGE = "finding.md"
 IDENTITY = (
     *("model", "source", "revision", "weights_sha256", "config_sha256", "workload", "workload_sha256", "on", "readout"),
     *("dtype", "attention", "device", "chat_template", "max_new_tokens", "document_tokens", "limit", "seed"),

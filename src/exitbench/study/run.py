@@ -210,7 +210,7 @@ class _Runner:
         self.folder.write(cell, [replace(row, seconds=seconds) for row in rows], observed)
 
     def _attempt(self, cell: Cell, shared: "_SharedModel") -> tuple[list[Row], Observed]:
-        loaded = None
+        observed = observed_of(cell, None)
         try:
             loaded = shared.get()
             observed = observed_of(cell, loaded)
@@ -232,7 +232,6 @@ class _Runner:
             reason = _unexpected(error)
         else:
             return rows, observed
-        observed = observed_of(cell, loaded)
         return failed_rows(cell, self.spec, reason, observed, command=self.command), observed
 
 
