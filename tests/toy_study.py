@@ -45,3 +45,8 @@ def rows_in(folder: Path) -> list[dict[str, Any]]:
     """Every row of a study's folder, but for circumstances, sorted by file."""
     rows = [row for file in sorted((folder / "cells").glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
     return [{name: value for name, value in row.items() if name not in CIRCUMSTANCES} for row in rows]
+
+
+def stamps(folder):
+    """When each file of rows in a study's folder was written."""
+    return {file.name: file.stat().st_mtime_ns for file in (folder / "cells").iterdir()}
