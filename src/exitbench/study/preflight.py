@@ -206,9 +206,9 @@ def _slips(finding: FindingSpec, models: Sequence[Unit]) -> Iterator[str]:
     groups = (finding.reference, *finding.against) if isinstance(finding, GroupSpec) else ()
     for model in models:
         group, there = model.text(finding.factor), set(model.rows[0].tags)
-        if groups and group not in (None, *groups):
-            near = get_close_matches(group, groups, n=1, cutoff=_LIKE) if finding.factor.startswith(TAG) else ()
-            if near:
+        if groups and group is not None and group not in groups:
+            near = get_close_matches(group, groups, n=1, cutoff=_LIKE)
+            if near and finding.factor.startswith(TAG):
                 yield f"{finding.factor} of {model.label} is {group!r}; did you mean {near[0]!r}?"
             continue
         for name in sorted(tags - there):
