@@ -11,6 +11,17 @@ from exitbench.models.toy import save_toy
 
 CIRCUMSTANCES = ("created", "seconds", "command")
 """Columns of rows that two runs of one study need not share."""
+CONTROL: dict[str, Any] = {
+    "question": "control",
+    "claim": "large toys keep more",
+    "expected": "not supported",
+    "factor": "tags.size",
+    "reference": "large",
+    "against": ["small"],
+    "smallest_effect": 0.02,
+    "cluster": None,
+}
+"""A finding on toys with tags of their size."""
 
 
 def make_place(folder: Path, *, num_models: int = 2, num_prompts: int = 12) -> Path:

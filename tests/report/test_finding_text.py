@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exitbench.report.finding_text import counts_text, effect_text, in_order, p_text
+from exitbench.report.finding_text import counts_text, effect_text, in_order, is_number, p_text
 from exitbench.study.finding import JudgedModel
 
 
@@ -38,6 +38,14 @@ def test_effects(effect, text):
 def test_p_values(p, text):
     """A p-value of 0.000."""
     assert p_text(p) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("-0.5", True), ("1e-3", True), ("nan", False), ("inf", False), ("v1", False)]
+)
+def test_places_that_are_numbers(text, number):
+    """An axis of names, in the order of letters, since one of its numbers is negative."""
+    assert is_number(text) == number
 
 
 def test_one_of_a_thing():

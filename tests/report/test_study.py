@@ -212,7 +212,7 @@ def test_finding_is_told_in_full(tmp_path):
         "-0.050 [-0.080, -0.020] ees",
         "permutation (decides)",
         "exchangeable models",
-        "turns round, by its sign",
+        "other sign",
         "no: not trained",
         "two models a group could have shown 0.1",
         "read with care few models",

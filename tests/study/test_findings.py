@@ -86,6 +86,16 @@ def test_comparisons_of_all_findings_are_adjusted_together():
     assert both[0].comparisons[0].p_adjusted >= alone.comparisons[0].p_adjusted
 
 
+def test_comparisons_that_nothing_can_decide_are_not_adjusted_for():
+    """A claim that is lost for the comparisons of another, which has models that failed."""
+    gone = model_row("moe-9", None, "cell", status="failed", reason="out of memory", kind="moe")
+    there, hindered = judge_together([case(_kinds(DENSE)), case([*_kinds(DENSE), gone])])
+    assert (there.n_together, there.verdict) == (1, "supported")
+    (only,) = hindered.comparisons
+    assert (hindered.verdict, only.p_adjusted) == ("undecided", None)
+    assert only.value == pytest.approx(0.1)
+
+
 def test_controls_are_adjusted_among_themselves():
     """A claim that is lost, or a control that fails, for the other's number of tests."""
     control = case(
@@ -165,7 +175,8 @@ def test_what_is_left_out_says_why():
         "unknown": "kind is not known",
     }
     assert finding.n_models == 6
-    assert "1 of 10 models were not measured: failed." in finding.cautions
+    assert finding.why == "1 of 10 models failed: failed; 'exitbench study --retry-failed' tries again"
+    assert not any("not measured" in caution for caution in finding.cautions), "it is said once"
 
 
 def test_what_failed_may_decide_it():
@@ -181,7 +192,21 @@ def test_what_failed_may_decide_it():
         assert finding.comparisons[0].value == pytest.approx(0.1), "the figures may be seen"
     elsewhere = judged([*rows, model_row("h", None, kind="hybrid", **gone)])
     assert elsewhere.verdict == "supported", "a model that is not compared need not be measured"
-    assert "1 of 7 models were not measured: h." in elsewhere.cautions
+    assert "1 of 7 models was not measured: h." in elsewhere.cautions
+
+
+def test_a_model_without_the_tag_need_not_be_measured():
+    """A verdict that waits for ever for a model that could not be compared, since no weights tell a tag."""
+    gone = {"figure": "cell", "status": "failed", "reason": "out of memory"}
+    rows = [replace(row, tags={"g": row.kind}) for row in _kinds(DENSE)]
+    for section, tags in (({"factor": "tags.g"}, {}), ({"pair": "tags.p"}, {"g": "moe"}), ({"within": "tags.p"}, {})):
+        tagged = [replace(row, tags=row.tags | {"p": "1"}) for row in rows]
+        finding = judged([*tagged, model_row("other", None, tags=tags, **gone)], **section)
+        assert finding.verdict == "supported", section
+        (why,) = [model.left_out for model in finding.models if model.left_out]
+        assert "not known" in why
+        assert "tags." in why
+        assert "1 of 7 models was not measured: other." in finding.cautions
 
 
 def _with_plan(rows, planned, late=None, **section):
@@ -202,7 +227,10 @@ def test_a_study_that_is_not_through_decides_nothing():
     assert finding.comparisons[0].value == pytest.approx(-0.1)
     left_out = {model.label: model.left_out for model in finding.models if model.left_out}
     assert left_out == dict.fromkeys(("dense-3", "dense-4", "moe-3", "moe-4"), "not measured: still to do")
-    assert "4 of 10 models were not measured: dense-3, dense-4, moe-3, moe-4." in finding.cautions
+    assert not any("not measured" in caution for caution in finding.cautions), "it is said once"
+    assert _with_plan(rows[1:], to_do).why.startswith("1 of 10 models is not measured yet: dense-0;")
+    again = [replace(to_do[0], cell="another"), *to_do[1:]]
+    assert "not measured yet: dense-0;" in _with_plan(rows, again).why, "a part of it still waits"
     assert "dense-1, dense-2, dense-3, dense-4, moe-0, moe-1 and 3 more" in _with_plan(rows[:1], to_do).why
     hybrid = model_row("h", None, "cell", status="failed", reason="still to do", kind="hybrid")
     assert _with_plan(rows, [*to_do, hybrid]).verdict == "opposite", "a model that is not compared may wait"

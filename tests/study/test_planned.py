@@ -54,9 +54,9 @@ def test_a_plan_that_is_the_same_is_not_written_again(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "is no plan"),
+        ("{", "but then it is not known which models were planned before there were results"),
         ('{"cells": [{"late": false}]}', "cells.0.row"),
-        ('{"schema_version": 9, "cells": []}', "newer exitbench; upgrade"),
+        ('{"schema_version": 9, "cells": [], "colour": "red"}', "newer exitbench; upgrade"),
     ],
 )
 def test_a_plan_that_cannot_be_read(tmp_path, text, words):

@@ -21,18 +21,8 @@ from exitbench.study.preflight import check_finding
 from exitbench.study.run import prepare
 from exitbench.study.spec import PolicyEntry, parse_spec, read_spec
 from study_rows import failed
-from toy_study import make_place, rows_in, spec_of, write_spec
+from toy_study import CONTROL, make_place, rows_in, spec_of, write_spec
 
-SECTION = {
-    "question": "control",
-    "claim": "large toys keep more",
-    "expected": "not supported",
-    "factor": "tags.size",
-    "reference": "large",
-    "against": ["small"],
-    "smallest_effect": 0.02,
-    "cluster": None,
-}
 TAGS = ({"size": "large", "loss": "1.5", "twin": "a"}, {"size": "small", "loss": "1.2", "twin": "a"})
 MODELS = [{"model": f"toy-{i}", "tags": tags} for i, tags in enumerate(TAGS)]
 
@@ -45,7 +35,7 @@ def place(tmp_path_factory):
 
 def spec_with(finding=(), **changes):
     """A study of two toys on a text, with a finding."""
-    return spec_of(**{"workloads": ["text.txt"], "models": MODELS, "finding": SECTION | dict(finding)} | changes)
+    return spec_of(**{"workloads": ["text.txt"], "models": MODELS, "finding": CONTROL | dict(finding)} | changes)
 
 
 def planned(**changes):
@@ -101,6 +91,12 @@ def test_what_can_be_judged_is_not_refused(finding):
         ({"within": {"factor": "tags.size", "edges": [1]}}, ("tags.size must be a number",)),
         ({"against": ["smal"]}, ("no model has tags.size 'smal'", "did you mean 'small'?")),
         ({"factor": "kind", "reference": "dense", "against": ["meo"]}, ("no model has kind 'meo'", "'moe'?")),
+        ({"pair": "catalogue"}, ("toy-0: its pair is not known: the catalogue has no", "'pair: tags.NAME'")),
+        ({"within": "tags.loss"}, ("no two models differ in tags.size and are alike in tags.loss",)),
+        (
+            {"require": [{"factor": "tags.loss", "at_least": 100, "otherwise": "poor"}]},
+            ("large - small would compare nothing", "reach what is required"),
+        ),
         ({"workload": "txt"}, ("no rows of workload txt, only of text",)),
         ({"on": "answers"}, ("no rows of on answers, only of text",)),
         ({"readout": "tuned:x"}, ("no rows of readout tuned:x, only of logit",)),
@@ -123,8 +119,43 @@ def test_where_it_is_judged_must_be_one_place():
         checked(rows=rows)
     checked({"workload": "text"}, rows=rows)
     twice = [failed("to do", cell=f"r{i}", model="toy-0", revision=f"r{i}", tags=TAGS[0]) for i in range(2)]
-    with pytest.raises(ExitbenchError, match="toy-0 was measured with revision r0 and r1"):
+    with pytest.raises(ExitbenchError, match="toy-0 is measured with revision r0 and r1"):
         checked(rows=twice)
+
+
+def _tagged(*tags):
+    rows = planned()
+    return [replace(rows[0], cell=f"t{i}", model=f"t-{i}", tags=given) for i, given in enumerate(tags)]
+
+
+LARGE, SMALL = ({"size": size, "loss": "1.5", "twin": "a"} for size in ("large", "small"))
+
+
+@pytest.mark.parametrize(
+    ("tags", "section", "words"),
+    [
+        ({"sizes": "small"}, {}, "t-2 has no tags.size; did you mean tags.sizes?"),
+        (SMALL | {"size": "smal"}, {}, "tags.size of t-2 is 'smal'; did you mean 'small'?"),
+        ({"size": "small"}, {"pair": "tags.twin"}, "t-2 has no tags.twin; give it under its tags"),
+        ({"twin": "a"}, {"pair": "tags.twin"}, "t-2 has no tags.size; give it under its tags"),
+        ({"size": "small"}, {"cluster": "tags.twin"}, "t-2 has no tags.twin"),
+        (
+            SMALL | {"loss": "x1"},
+            {"covariates": ["tags.loss"]},
+            "tags.loss must be a number of each model, got x1",
+        ),
+    ],
+)
+def test_a_slip_in_the_tags_of_one_model(tags, section, words):
+    """A model left out for ever, since the tags of the others are right."""
+    with pytest.raises(StudyError, match=re.escape(words)):
+        checked(section, rows=_tagged(LARGE, SMALL, tags))
+
+
+@pytest.mark.parametrize("tags", [{}, {"note": "of another kind"}, {"size": "tiny"}])
+def test_a_model_that_is_not_to_be_compared(tags):
+    """Days of measuring that are refused, since one of the models is there for something else."""
+    checked({"pair": "tags.twin"}, rows=_tagged(LARGE, SMALL, tags))
 
 
 def test_numbers_that_a_trend_has():
@@ -139,6 +170,10 @@ def test_numbers_that_a_trend_has():
     with pytest.raises(StudyError, match="release_month is known of no model"):
         checked_trend()
     checked_trend(factor="tags.loss")
+    with pytest.raises(StudyError, match=r"slope would compare nothing: no two models differ in tags\.same"):
+        check_finding(
+            parse_spec(spec_of(finding=trend | {"factor": "tags.same"}), "spec.yaml"), _tagged(*[{"same": "1"}] * 3)
+        )
 
 
 def test_the_list_of_figures_is_what_a_study_makes(place, tmp_path):
@@ -229,6 +264,36 @@ def test_models_that_are_added_are_named(place, judged, tmp_path):
     for _ in range(2):
         finding = study(spec, out=out).finding
         assert "Planned only when there were results already: toy-2." in finding.cautions
+
+
+def test_weights_that_are_replaced_are_models_chosen_after_results(place, tmp_path):
+    """Other weights in every folder once the verdict is known, told as planned before there were any."""
+    own = make_place(tmp_path / "own")
+    spec, out = write_spec(own, spec_with()), tmp_path / "out"
+    study(spec, out=out)
+    for i in range(2):
+        save_toy(own / f"toy-{i}", seed=7 + i)
+    finding = study(spec, out=out).finding
+    assert "Planned only when there were results already: toy-0, toy-1." in finding.cautions
+
+
+@pytest.mark.parametrize("run", [study, plan_study])
+def test_a_checkpoint_that_is_gone_moves_no_model(tmp_path, run):
+    """A model judged at step 10 instead of 100, since somebody removed the folder that was judged."""
+    own, out = make_place(tmp_path / "own"), tmp_path / "out"
+    for step in (10, 100):
+        save_toy(own / "train" / f"step-{step}", seed=step)
+    train = {"checkpoints": "train", "revisions": "all", "tags": TAGS[1]}
+    spec = write_spec(own, spec_with(models=[MODELS[0], train]))
+    assert study(spec, out=out).done == 3
+    gone = (own / "train" / "step-100").rename(own / "gone")
+    before = rows_in(out)
+    with pytest.raises(StudyError, match="train at step-100 was measured and is no longer there; put it back, or use"):
+        run(spec, out=out)
+    assert rows_in(out) == before
+    gone.rename(own / "train" / "step-100")
+    (own / "train" / "step-10").rename(own / "gone")
+    run(spec, out=out)  # an earlier one is not judged
 
 
 STUDIES = Path(__file__).parents[2] / "studies"

@@ -8,7 +8,7 @@ import torch
 from command_line import exitbench
 from exitbench.errors import ReportError
 from exitbench.study import run as run_module
-from toy_study import make_place, rows_in, spec_of, write_spec
+from toy_study import CONTROL, make_place, rows_in, spec_of, write_spec
 
 
 @pytest.fixture(scope="module")
@@ -79,24 +79,12 @@ def test_a_mistake_is_one_line(place, tmp_path, spec, words, dry):
     assert not (tmp_path / "out").exists()
 
 
-FINDING = {
-    "question": "control",
-    "claim": "large toys keep more",
-    "expected": "not supported",
-    "factor": "tags.size",
-    "reference": "large",
-    "against": ["small"],
-    "smallest_effect": 0.02,
-    "cluster": None,
-}
-
-
 @pytest.fixture(scope="module")
 def four(tmp_path_factory):
     """A spec of four toys, two of a size, and its place."""
     place = make_place(tmp_path_factory.mktemp("four"), num_models=4)
     models = [{"model": f"toy-{i}", "tags": {"size": ("large", "small")[i % 2]}} for i in range(4)]
-    return write_spec(place, spec_of(models=models, workloads=["text.txt"], finding=FINDING))
+    return write_spec(place, spec_of(models=models, workloads=["text.txt"], finding=CONTROL))
 
 
 def test_a_study_that_was_stopped_is_not_judged_as_a_whole_one(four, tmp_path, monkeypatch):

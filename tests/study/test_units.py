@@ -21,8 +21,14 @@ def test_the_last_checkpoint_is_judged():
 
 def test_one_model_measured_in_two_ways():
     """One of two precisions chosen by the order of files."""
-    with pytest.raises(ReportError, match="m was measured with dtype bfloat16 and float32"):
+    with pytest.raises(ReportError, match="m is measured with dtype bfloat16 and float32"):
         units([model_row("m", 0.1, dtype="float32"), model_row("m", 0.2, "ees_star", dtype="bfloat16")])
+
+
+def test_one_workload_in_two_ways():
+    """Advice to judge one study at a time, of a spec that has one workload twice."""
+    with pytest.raises(ReportError, match="m is measured with limit 10 and 20; keep one of these workloads in a study"):
+        units([model_row("m", 0.1, limit=10), model_row("m", 0.1, limit=20)])
 
 
 def test_models_that_read_other_texts():

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from exitbench.report.finding_text import NOT_KNOWN, counts_text, effect_text, in_order, p_text
+from exitbench.report.finding_text import NOT_KNOWN, TURNS, counts_text, effect_text, in_order, p_text
 from exitbench.report.text import escape_markdown, plain
 from exitbench.stats.evidence import Evidence
 from exitbench.study.finding import Adjusted, Comparison, Finding, JudgedModel, Sensitivity
@@ -25,7 +25,6 @@ FINDINGS_WIDTH = 150
 _HEADINGS = ("claim", "models", "effect [95 % interval]", "adjusted p", "by", "verdict")
 _ELSEWHERE = ("models", "effect [95 % interval]", "p, not adjusted", "against the primary")
 _TESTS = {"permutation": "permutation", "t": "t-test", "clustered": "t-test, clustered"}
-_TURNS = {"none": "same side", "sign": "other sign", "interval": "other side of 0", None: NOT_KNOWN}
 
 
 def findings_table(findings: Sequence[Finding]) -> RenderableType:
@@ -177,7 +176,7 @@ def _elsewhere(other: Sensitivity | Adjusted) -> tuple[str, str, str, str]:
     """Cells under `_ELSEWHERE`."""
     reason = f"{NOT_KNOWN} ({other.reason})"
     effect = reason if other.value is None else effect_text(other.value, other.low, other.high)
-    return str(other.n_models), effect, p_text(other.p), _TURNS[other.turn]
+    return str(other.n_models), effect, p_text(other.p), TURNS[other.turn]
 
 
 def _sensitivity(finding: Finding) -> str:

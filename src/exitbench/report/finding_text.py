@@ -3,14 +3,17 @@
 Non-goals: escaping, which each medium does itself (`text`).
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 
 from exitbench.study.finding import JudgedModel
 
-__all__ = ["NOT_KNOWN", "counts_text", "effect_text", "in_order", "is_number", "p_text"]
+__all__ = ["NOT_KNOWN", "TURNS", "counts_text", "effect_text", "in_order", "is_number", "p_text"]
 
 NOT_KNOWN = "n/a"
+TURNS = {"none": "same side", "sign": "other sign", "interval": "other side of 0", None: NOT_KNOWN}
+"""How an effect lies to the primary one."""
 _ONE = {"models": "model", "strata": "stratum", "clusters": "cluster"}
 _Key = tuple[int, float, tuple[str | int, ...]]
 
@@ -50,7 +53,10 @@ def in_order(models: Iterable[JudgedModel]) -> list[JudgedModel]:
 
 def is_number(text: str) -> bool:
     """Whether a place on an axis is written as a number."""
-    return re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", text) is not None
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _key(text: str | None) -> _Key:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import altair as alt
 
 from exitbench.report.chart_parts import Chart, finished, number_tip
-from exitbench.report.finding_text import NOT_KNOWN, counts_text, effect_text, in_order, is_number, p_text
+from exitbench.report.finding_text import NOT_KNOWN, TURNS, counts_text, effect_text, in_order, is_number, p_text
 from exitbench.report.study_figures import PLAIN
 from exitbench.report.text import visible
 from exitbench.study.finding import Adjusted, Comparison, Finding, JudgedModel, Sensitivity
@@ -18,11 +18,6 @@ from exitbench.study.finding import Adjusted, Comparison, Finding, JudgedModel, 
 __all__ = ["FindingChapter", "Table", "finding_chapter"]
 
 _MONTH = re.compile(r"\d{4}-\d{2}(-\d{2})?")
-_TURNS = {
-    "none": "the same way",
-    "sign": "turns round, by its sign",
-    "interval": "turns round, with its whole interval",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +123,7 @@ def _tests(comparisons: Sequence[Comparison]) -> Table:
 
 def _sensitivity(comparisons: Sequence[Comparison]) -> Table:
     def line(c: Comparison, name: str, found: Sensitivity | Adjusted) -> tuple[str, ...]:
-        turn = found.reason or _TURNS[found.turn or "none"]
+        turn = found.reason or TURNS[found.turn]
         return (
             c.name,
             name,

@@ -58,6 +58,12 @@ class Contrast:
     reason: str | None = None
     """Why there is nothing to compare, where that is known beforehand."""
 
+    @property
+    def comparable(self) -> list[Unit]:
+        """Those with another to be compared with."""
+        kept = comparable(*_arrays(self.members))
+        return [member.unit for member, stays in zip(self.members, kept, strict=True) if stays]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tested:
@@ -103,8 +109,7 @@ def measured(contrast: Contrast, ref: FigureRef, *, cluster: str | None) -> Test
 
 def missing(contrast: Contrast, ref: FigureRef) -> str | None:
     """Say of which models a figure is missing, where that is why there is nothing to compare; None otherwise."""
-    x, strata = _arrays(contrast.members)
-    units = [m.unit for m, stays in zip(contrast.members, comparable(x, strata), strict=True) if stays]
+    units = contrast.comparable
     if not units or _with_values(contrast, ref)[0]:
         return None
     rows = {unit.label: unit.one_of(ref) for unit in units}

@@ -154,10 +154,15 @@ class _Common(_Strict):
         return (*bands, *(needed.factor for needed in self.require), *filter(is_factor, self.covariates))
 
     @property
+    def alike(self) -> tuple[str, ...]:
+        """Columns and tags in which models are alike that are compared with one another."""
+        return () if self.within is None else (self.within.factor,)
+
+    @property
     def factors(self) -> tuple[str, ...]:
         """Columns and tags that decide, beside figures, what comes of it."""
-        names = (self.within.factor if self.within is not None else None, self.cluster, *self.numbers)
-        return tuple(dict.fromkeys(name for name in names if name is not None))
+        cluster = () if self.cluster is None else (self.cluster,)
+        return tuple(dict.fromkeys((*self.alike, *cluster, *self.numbers)))
 
 
 class TrendSpec(_Common):
@@ -215,10 +220,15 @@ class GroupSpec(_Common):
         return self
 
     @property
+    def alike(self) -> tuple[str, ...]:
+        """Columns and tags in which models are alike that are compared with one another."""
+        pair = () if self.pair in (None, CATALOGUE) else (self.pair,)
+        return (*pair, *super().alike)
+
+    @property
     def factors(self) -> tuple[str, ...]:
         """Columns and tags that decide, beside figures, what comes of it."""
-        pair = () if self.pair in (None, CATALOGUE) else (self.pair,)
-        return tuple(dict.fromkeys((self.factor, *pair, *super().factors)))
+        return tuple(dict.fromkeys((self.factor, *super().factors)))
 
 
 class KindsSpec(GroupSpec):

@@ -84,7 +84,10 @@ def judge_together(cases: Sequence[Case], *, command: str = "") -> list[Finding]
     findings: dict[int, Finding] = {}
     for controls in (False, True):
         own = [index for index, case in enumerate(cases) if isinstance(case.spec, ControlSpec) == controls]
-        judged = [(index, one) for index in own for one in heard[index] if one.contrast.judged and one.reason is None]
+        decided = [index for index in own if not rolls[index].hindrances]
+        judged = [
+            (index, one) for index in decided for one in heard[index] if one.contrast.judged and one.reason is None
+        ]
         many = len(judged)
         decisions = {id(one): _decide(one, cases[index].spec, many) for index, one in judged}
         p_values = [decision.p for decision in decisions.values() if decision.p is not None]

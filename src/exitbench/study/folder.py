@@ -36,6 +36,8 @@ from exitbench.study.spec import StudySpec, read_spec, why_another_study
 __all__ = ["Failure", "StudyFolder"]
 
 _OBSERVED = "exitbench.observed"
+_OUTCOME = ["status", "figure"]
+"""Columns that say whether a cell failed."""
 _REMOVERS = 8
 """Threads that remove scratch: a disk that is waited for at each of a thousand small files takes seconds otherwise."""
 
@@ -151,6 +153,16 @@ class StudyFolder:
         """Why a cell that was tried failed; None for one that was measured."""
         table = read_table(self.rows_of(cell.id), ["status", "figure", "reason"])
         return Failure(cell=cell.id, name=cell.name, reason=table["reason"][0].as_py()) if _has_failed(table) else None
+
+    def is_measured(self, cell: str) -> bool:
+        """Whether a cell was tried and did not fail."""
+        file = self.rows_of(cell)
+        return file.is_file() and not _has_failed(read_table(file, _OUTCOME))
+
+    def has_results(self) -> bool:
+        """Whether anything was measured here, be it of weights that have changed since."""
+        files = (*self.path.glob(f"{CELLS}/*.parquet"), *self.path.glob("stale/*.parquet"))
+        return any(not _has_failed(read_table(file, _OUTCOME)) for file in files)
 
     def seconds(self, cell: Cell) -> float:
         """What a cell that was tried took."""

@@ -30,6 +30,10 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class _Header(BaseModel):
+    schema_version: int = _VERSION
+
+
 class PlannedCell(_Record):
     """One cell."""
 
@@ -60,14 +64,17 @@ def read_plan(folder: Path) -> Plan | None:
     file = folder / PLAN_FILE
     if not file.is_file():
         return None
+    text = file.read_bytes()
     try:
-        plan = Plan.model_validate_json(file.read_bytes())
+        if _Header.model_validate_json(text).schema_version > _VERSION:
+            raise StudyError(f"{plain(str(file))} was written by a newer exitbench; upgrade this one")
+        return Plan.model_validate_json(text)
     except pydantic.ValidationError as error:
         why = plain(first_problem(error, "the file"))
-        raise StudyError(f"{plain(str(file))} is no plan ({why}); delete it and run the study again") from error
-    if plan.schema_version > _VERSION:
-        raise StudyError(f"{plain(str(file))} was written by a newer exitbench; upgrade this one")
-    return plan
+        raise StudyError(
+            f"{plain(str(file))} is no plan ({why}); delete it and run the study again, but then it is not known which "
+            "models were planned before there were results"
+        ) from error
 
 
 def write_plan(folder: Path, rows: Sequence[Row], *, has_results: bool) -> None:
@@ -76,7 +83,7 @@ def write_plan(folder: Path, rows: Sequence[Row], *, has_results: bool) -> None:
     Args:
         folder: of the study.
         rows: one for each cell.
-        has_results: whether any of the cells was measured already.
+        has_results: whether the folder has any already, of these cells or of others.
 
     Raises:
         StudyError: there is a plan that cannot be read.

@@ -9,14 +9,18 @@ step, by which the last checkpoint is told, and the factors. Other words may cha
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, get_args
 
 from exitbench.errors import StudyError
 from exitbench.models.shape import ModelKind
 from exitbench.study.cells import Cell
+from exitbench.study.contrasts import contrasts
 from exitbench.study.figures import Several, figures_made
 from exitbench.study.finding_spec import FACTORS, TAG, FigureRef, FindingSpec, GroupSpec, hint, is_factor
 from exitbench.study.folder import StudyFolder
+from exitbench.study.planned import read_plan
+from exitbench.study.roll import falls_short
 from exitbench.study.rows import Row
 from exitbench.study.spec import Stage, StudySpec
 from exitbench.study.units import Judged, Unit, judged_rows, units
@@ -31,6 +35,8 @@ _WORDS = ("family", "kind", "stage")
 """Columns that are no numbers."""
 _GROUPS = {"kind": get_args(ModelKind), "stage": get_args(Stage), "tied_head": ("true", "false")}
 """Factors that have no other groups."""
+_LIKE = 0.75
+"""How alike two names of groups are, from 0 to 1, if one of them is taken for a slip of the pen."""
 _PLACE = ("variant", "target", "at")
 """Columns that tell rows of one figure apart."""
 
@@ -48,12 +54,13 @@ def check_finding(spec: StudySpec, planned: Sequence[Row]) -> None:
     """
     if (finding := spec.finding) is None:
         return
-    wanted = Judged(workload=finding.workload, on=finding.on, readout=finding.readout)
-    judged, kept = judged_rows(planned, wanted)
+    judged, kept = judged_rows(planned, _judged_on(finding))
     for where, ref in _refs(finding):
         if why := _why_no_figure(where, ref, spec, judged.on):
             raise StudyError(f"finding: {where}: {why}")
     for why in _wrong_factors(finding, units(kept)):
+        raise StudyError(f"finding: {why}")
+    for why in _compares_nothing(finding, units(kept)):
         raise StudyError(f"finding: {why}")
 
 
@@ -71,7 +78,7 @@ def check_unmoved(spec: StudySpec, cells: Sequence[Cell], folder: StudyFolder) -
     if spec.finding is None:
         return
     for cell in cells:
-        if not folder.is_tried(cell) or folder.failure(cell) is not None:
+        if not folder.is_measured(cell.id):
             continue
         there, now = folder.words(cell)
         for name in ("model", "step", *spec.finding.factors):
@@ -82,6 +89,29 @@ def check_unmoved(spec: StudySpec, cells: Sequence[Cell], folder: StudyFolder) -
                     f"{shown} of {there['model']} was {was} when it was measured and is {is_} now, and the finding "
                     "goes by it, which is fixed before there are results; use another --out folder"
                 )
+    _refuse_gone(spec.finding, cells, folder)
+
+
+def _refuse_gone(finding: FindingSpec, cells: Sequence[Cell], folder: StudyFolder) -> None:
+    """Refuse that a model is judged at another checkpoint, since the one that was measured is gone."""
+    if (before := read_plan(folder.path)) is None:
+        return
+    planned = {
+        (cell.model.label, cell.model.revision, cell.prompts.workload.name, cell.prompts.on, cell.readout)
+        for cell in cells
+    }
+    for unit in units(judged_rows([one.row for one in before.cells], _judged_on(finding))[1]):
+        for row in unit.rows:
+            what = (row.model, row.revision, row.workload, row.on, row.readout)
+            if what not in planned and folder.is_measured(row.cell):
+                at = "" if row.revision is None else f" at {row.revision}"
+                raise StudyError(
+                    f"{row.model}{at} was measured and is no longer there; put it back, or use another --out folder"
+                )
+
+
+def _judged_on(finding: FindingSpec) -> Judged:
+    return Judged(workload=finding.workload, on=finding.on, readout=finding.readout)
 
 
 def _word(words: Mapping[str, Any], name: str) -> Any:
@@ -125,7 +155,7 @@ def _why_no_row(where: str, ref: FigureRef, rows: Several) -> str:
         if there is None:
             continue
         if given is not None and given not in there:
-            known = hint(str(given), [str(one) for one in there]) if there else "it has none: leave that out"
+            known = _nearest(given, there) if there else "it has none: leave that out"
             return f"{ref.figure} is not measured with {column} {given!r}; {known}"
     several = [column for column in _PLACE if getattr(rows, column) != () and getattr(ref, column) is None]
     if where == "sensitivity" or not several:
@@ -133,6 +163,12 @@ def _why_no_row(where: str, ref: FigureRef, rows: Several) -> str:
     if where == "covariates":
         return f"{ref.figure} stands for several numbers a model; take another"
     return f"{ref.figure} stands for several numbers a model; say of which {' and '.join(several)}"
+
+
+def _nearest(given: str | float, there: Sequence[Any]) -> str:
+    if isinstance(given, str):
+        return hint(given, there)
+    return f"did you mean {min(there, key=lambda one: abs(one - given)):g}?"
 
 
 def _wrong_factors(finding: FindingSpec, models: Sequence[Unit]) -> Iterator[str]:
@@ -147,9 +183,9 @@ def _wrong_factors(finding: FindingSpec, models: Sequence[Unit]) -> Iterator[str
         elif name not in _FROM_WEIGHTS:
             yield f"{name} is known of no model; give it under 'facts' of the models"
     for name in finding.numbers:
-        later = name in _FROM_WEIGHTS and None in known[name]
-        if name in _WORDS or not (later or any(model.number(name) is not None for model in models)):
-            yield f"{name} must be a number of each model, got {_listed(known[name]) or 'none'}"
+        words = {text for model in models if (text := model.text(name)) is not None and model.number(name) is None}
+        if words or name in _WORDS:
+            yield f"{name} must be a number of each model, got {', '.join(sorted(words)) or 'none'}"
     if isinstance(finding, GroupSpec):
         groups = known[finding.factor]
         later = finding.factor in _FROM_WEIGHTS and None in groups
@@ -157,7 +193,42 @@ def _wrong_factors(finding: FindingSpec, models: Sequence[Unit]) -> Iterator[str
         for group in (finding.reference, *finding.against):
             if possible is not None and group not in possible:
                 yield f"no model has {finding.factor} {group!r}; {hint(group, possible)}"
+    yield from _slips(finding, models)
 
 
-def _listed(values: Sequence[str | None]) -> str:
-    return ", ".join(sorted({value for value in values if value is not None}))
+def _slips(finding: FindingSpec, models: Sequence[Unit]) -> Iterator[str]:
+    """Tags of single models that look like slips of the pen, by which such a model would be left out for ever.
+
+    A model that is not to be compared has none of the tags that say with which ones, or another group.
+    """
+    tags = {name.removeprefix(TAG) for name in finding.factors if name.startswith(TAG)}
+    chosen = {name.removeprefix(TAG) for name in (finding.factor, *finding.alike) if name.startswith(TAG)}
+    groups = (finding.reference, *finding.against) if isinstance(finding, GroupSpec) else ()
+    for model in models:
+        group, there = model.text(finding.factor), set(model.rows[0].tags)
+        if groups and group is not None and group not in groups:
+            near = get_close_matches(group, groups, n=1, cutoff=_LIKE)
+            if near and finding.factor.startswith(TAG):
+                yield f"{finding.factor} of {model.label} is {group!r}; did you mean {near[0]!r}?"
+            continue
+        for name in sorted(tags - there):
+            known = {tag for other in models if name in other.rows[0].tags for tag in other.rows[0].tags}
+            near = get_close_matches(name, there - known, n=1)
+            if near or not chosen or chosen & there:
+                mend = f"did you mean {TAG}{near[0]}?" if near else "give it under its tags"
+                yield f"{model.label} has no {TAG}{name}; {mend}"
+
+
+def _compares_nothing(finding: FindingSpec, models: Sequence[Unit]) -> Iterator[str]:
+    """Comparisons that will have no models, as far as that is known."""
+    decisive = (finding.factor, *finding.alike, *(needed.factor for needed in finding.require))
+    if any(model.text(name) is None for name in decisive if name in _FROM_WEIGHTS for model in models):
+        return
+    if isinstance(finding, GroupSpec) and finding.pair is not None and all(m.pair(finding) is None for m in models):
+        yield f"{models[0].label}: {models[0].no_pair(finding)}"
+    reaching = [model for model in models if falls_short(model, finding) is None]
+    shared = [f"are alike in {name}" for name in finding.alike]
+    wanted = [f"differ in {finding.factor}", *shared, *(["reach what is required"] if finding.require else [])]
+    for contrast in contrasts(finding, reaching):
+        if contrast.judged and not contrast.comparable:
+            yield f"{contrast.name} would compare nothing: no two models {' and '.join(wanted)}"

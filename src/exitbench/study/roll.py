@@ -5,16 +5,17 @@ undecided for one that falls short of a requirement (an untrained one, say), and
 failed or was not measured yet: what is not there may decide it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from exitbench.study.finding import JudgedModel
-from exitbench.study.finding_spec import FigureRef, FindingSpec, GroupSpec, KindsSpec, TrendSpec
+from exitbench.study.finding_spec import TAG, FigureRef, FindingSpec, GroupSpec, KindsSpec, TrendSpec
 from exitbench.study.planned import Plan
 from exitbench.study.rows import Row
 from exitbench.study.units import Judged, Unit, expand, judged_rows, units
 
-__all__ = ["Roll", "call_roll"]
+__all__ = ["Roll", "call_roll", "falls_short"]
 
 _SETTINGS = (
     *("dtype", "attention", "device", "chat_template", "max_new_tokens", "document_tokens", "limit", "seed"),
@@ -22,6 +23,8 @@ _SETTINGS = (
 )
 _NAMED = 6
 """Models that a sentence names before it only counts."""
+_Kind = Literal["taking part", "elsewhere", "waiting", "failed", "lacking", "short"]
+_ByKind = Mapping[_Kind, Sequence[tuple[Unit, str | None]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,48 +60,61 @@ def call_roll(rows: Sequence[Row], spec: FindingSpec, plan: Plan | None) -> Roll
     waiting = [] if plan is None else plan.waiting(rows)
     wanted = Judged(workload=spec.workload, on=spec.on, readout=spec.readout)
     judged, kept = judged_rows([*rows, *waiting], wanted)
-    there = units(kept)
     to_come = {row.cell for row in waiting}
-    models, taking_part, lacking = [], [], []
-    unmeasured: list[str] = []
-    failed: list[str] = []
-    short: list[str] = []
-    for unit in there:
-        why = _not_compared(unit, spec)
-        if why is None and unit.failure is not None:
-            why = unit.failure
-            (unmeasured if unit.rows[0].cell in to_come else failed).append(unit.label)
-        why = why or _incomparable(unit, spec)
-        if why is None and (why := _without_figure(unit, spec)) is not None:
-            lacking.append(unit)
-        lacks = None if why is not None else _falls_short(unit, spec)
-        if lacks is not None:
-            short.append(f"{unit.label} ({lacks})")
-        models.append(_judged_model(unit, spec, why or lacks, falls_short=lacks is not None))
-        if why is None and lacks is None:
-            taking_part.append(unit)
-    of = f"of {len(there)} models"
-    hindrances = []
-    if unmeasured:
-        to_do = f"{len(unmeasured)} {of} are not measured yet: {_named(unmeasured)}"
-        hindrances.append(f"{to_do}; run 'exitbench study' to the end")
-    if failed:
-        hindrances.append(f"{len(failed)} {of} failed: {_named(failed)}; 'exitbench study --retry-failed' tries again")
-    if short:
-        hindrances.append(f"left out: {'; '.join(short)}")
+    there = [(unit, *_place(unit, spec, to_come)) for unit in units(kept)]
+    by_kind: dict[_Kind, list[tuple[Unit, str | None]]] = {kind: [] for kind in get_args(_Kind)}
+    for unit, kind, why in there:
+        by_kind[kind].append((unit, why))
+    taking_part, lacking = (tuple(unit for unit, _ in by_kind[kind]) for kind in ("taking part", "lacking"))
     return Roll(
         judged=judged,
-        taking_part=tuple(taking_part),
-        lacking=tuple(lacking),
-        models=models,
-        hindrances=hindrances,
-        cautions=[*_of_plan(plan, taking_part), *_cautions(spec, there, taking_part)],
+        taking_part=taking_part,
+        lacking=lacking,
+        models=[_judged_model(unit, spec, why, falls_short=kind == "short") for unit, kind, why in there],
+        hindrances=list(_hindrances(by_kind, len(there))),
+        cautions=[*_of_plan(plan, taking_part), *_unmeasured(by_kind, len(there)), *_cautions(spec, taking_part)],
     )
 
 
-def _named(labels: Sequence[str]) -> str:
-    more = len(labels) - _NAMED
-    return ", ".join(labels[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+def _place(unit: Unit, spec: FindingSpec, to_come: Set[str]) -> tuple[_Kind, str | None]:
+    """What is made of a model, and why it takes no part."""
+    unknown = list(_unknown(unit, spec))
+    if why := _not_compared(unit, spec) or next((why for name, why in unknown if name.startswith(TAG)), None):
+        return "elsewhere", why
+    if unit.failure is not None:
+        return "waiting" if any(row.cell in to_come for row in unit.rows) else "failed", unit.failure
+    for _, why in unknown:
+        return "elsewhere", why
+    if why := _without_figure(unit, spec):
+        return "lacking", why
+    why = falls_short(unit, spec)
+    return "taking part" if why is None else "short", why
+
+
+def _hindrances(by_kind: _ByKind, count: int) -> Iterator[str]:
+    if waiting := by_kind["waiting"]:
+        yield f"{_of(waiting, count)} not measured yet: {_named(waiting)}; run 'exitbench study' to the end"
+    if failed := by_kind["failed"]:
+        yield f"{len(failed)} of {count} models failed: {_named(failed)}; 'exitbench study --retry-failed' tries again"
+    if short := by_kind["short"]:
+        yield f"left out: {'; '.join(f'{unit.label} ({why})' for unit, why in short)}"
+
+
+def _unmeasured(by_kind: _ByKind, count: int) -> Iterator[str]:
+    """Models whose failure hinders nothing."""
+    if failed := [(unit, why) for unit, why in by_kind["elsewhere"] if unit.failure is not None]:
+        yield f"{_of(failed, count, past=True)} not measured: {_named(failed)}."
+
+
+def _of(models: Sequence[object], count: int, *, past: bool = False) -> str:
+    """E.g. "1 of 4 models is"."""
+    one, many = ("was", "were") if past else ("is", "are")
+    return f"{len(models)} of {count} models {one if len(models) == 1 else many}"
+
+
+def _named(models: Sequence[tuple[Unit, str | None]]) -> str:
+    more = len(models) - _NAMED
+    return ", ".join(unit.label for unit, _ in models[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _not_compared(unit: Unit, spec: FindingSpec) -> str | None:
@@ -113,15 +129,14 @@ def _not_compared(unit: Unit, spec: FindingSpec) -> str | None:
     return None
 
 
-def _incomparable(unit: Unit, spec: FindingSpec) -> str | None:
-    """Why a model that was measured cannot take part."""
+def _unknown(unit: Unit, spec: FindingSpec) -> Iterator[tuple[str, str]]:
+    """What is not known of a model that decides with which ones it is compared, and so that it is with none."""
     if unit.text(spec.factor) is None:
-        return f"{spec.factor} is not known"
+        yield spec.factor, f"{spec.factor} is not known"
     if isinstance(spec, GroupSpec) and spec.pair is not None and unit.pair(spec) is None:
-        return unit.no_pair(spec)
-    if unit.stratum(spec.within) is None:
-        return f"{spec.within.factor if spec.within else ''} is not known"
-    return None
+        yield spec.pair, unit.no_pair(spec)
+    if spec.within is not None and unit.stratum(spec.within) is None:
+        yield spec.within.factor, f"{spec.within.factor} is not known"
 
 
 def _without_figure(unit: Unit, spec: FindingSpec) -> str | None:
@@ -131,7 +146,8 @@ def _without_figure(unit: Unit, spec: FindingSpec) -> str | None:
     return None
 
 
-def _falls_short(unit: Unit, spec: FindingSpec) -> str | None:
+def falls_short(unit: Unit, spec: FindingSpec) -> str | None:
+    """Which requirement a model does not meet."""
     for needed in spec.require:
         number = unit.number(needed.factor)
         if number is None:
@@ -169,17 +185,15 @@ def _of_plan(plan: Plan | None, taking_part: Sequence[Unit]) -> list[str]:
     if plan is None:
         return [f"It is not known whether all that was planned was measured: {unknown}"]
     late = {planned.row.cell: planned.late for planned in plan.cells}
-    added = [unit.label for unit in taking_part if late.get(unit.rows[0].cell)]
+    added = [unit.label for unit in taking_part if any(late.get(row.cell) for row in unit.rows)]
     cautions = [f"Planned only when there were results already: {', '.join(added)}."] if added else []
-    if any(late.get(unit.rows[0].cell) is None for unit in taking_part):
+    if any(late.get(row.cell) is None for unit in taking_part for row in unit.rows):
         cautions.append(f"It is not known which models were planned before there were results: {unknown}")
     return cautions
 
 
-def _cautions(spec: FindingSpec, there: Sequence[Unit], taking_part: Sequence[Unit]) -> list[str]:
+def _cautions(spec: FindingSpec, taking_part: Sequence[Unit]) -> list[str]:
     cautions = []
-    if failed := [unit.label for unit in there if unit.failure is not None]:
-        cautions.append(f"{len(failed)} of {len(there)} models were not measured: {', '.join(failed)}.")
     for name in _SETTINGS:
         values = sorted(
             {str(row_value) for unit in taking_part if (row_value := getattr(unit.rows[0], name)) is not None}

@@ -159,7 +159,7 @@ def run_study(
     placement_options(spec.settings.device, None)
     with sole_writer(out):
         folder, cells, planned = prepare(spec, base, out, command=command, progress=progress)
-        has_results = any(folder.is_tried(cell) and folder.failure(cell) is None for cell in cells)
+        has_results = folder.has_results()
         folder.begin(spec_text, cells)
         write_plan(out, planned, has_results=has_results)
         todo = [cell for cell in cells if not folder.is_tried(cell) or (retry_failed and folder.failure(cell))]

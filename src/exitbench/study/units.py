@@ -14,7 +14,7 @@ from itertools import pairwise
 from exitbench.errors import ReportError
 from exitbench.models.catalogue import ModelFacts, catalogue
 from exitbench.plain import plain
-from exitbench.study.finding_spec import CATALOGUE, FACTORS, TAG, FigureRef, GroupSpec, TrendSpec, Within
+from exitbench.study.finding_spec import CATALOGUE, TAG, FigureRef, GroupSpec, TrendSpec, Within, is_factor
 from exitbench.study.results import IDENTITY
 from exitbench.study.rows import Row
 
@@ -23,6 +23,8 @@ __all__ = ["MONTH", "SIZES", "Judged", "Unit", "expand", "judged_rows", "units"]
 MONTH = "release_month"
 SIZES = ("total_params_b", "active_params_b", "hidden_size", "vocab_size", "tokens_seen")
 """Factors that are taken as logarithms to base 10."""
+_OF_WORKLOAD = ("workload", "chat_template", "max_new_tokens", "document_tokens", "limit")
+"""Columns that a workload of a study sets for itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ class Unit:
 
     def known(self, name: str) -> str | float | bool | None:
         """A factor or a figure, as the rows have it."""
-        if name in FACTORS or name.startswith(TAG):
+        if is_factor(name):
             return self.fact(name)
         row = self.one_of(FigureRef(figure=name))
         return None if row is None else row.value
@@ -206,10 +208,10 @@ def units(rows: Iterable[Row]) -> list[Unit]:
         for name in IDENTITY:
             ways = sorted({plain(str(value)) for row in last if (value := getattr(row, name)) is not None})
             if len(ways) > 1:
-                raise ReportError(
-                    f"finding: {plain(label)} was measured with {name} {' and '.join(ways)}; "
-                    "judge one study at a time, or give the models labels of their own"
-                )
+                mend = "judge one study at a time, or give the models labels of their own"
+                if name in _OF_WORKLOAD:
+                    mend = "keep one of these workloads in a study with a finding"
+                raise ReportError(f"finding: {plain(label)} is measured with {name} {' and '.join(ways)}; {mend}")
         found.append(Unit(label=label, rows=last))
     return found
 
