@@ -194,9 +194,10 @@ def test_table_is_sorted_by_a_click(show, rows, errors):
 
 def test_hostile_labels_are_shown_and_inert(show, errors):
     """A label, tag or reason that runs or becomes an element."""
+    names = {"model": HOSTILE, "workload": HOSTILE, "tags": {HOSTILE: HOSTILE}}
     rows = [
-        *cell_rows(cell="a", model=HOSTILE, workload=HOSTILE, tags={HOSTILE: HOSTILE}, step=1),
-        *cell_rows(cell="b", model=HOSTILE, workload=HOSTILE, tags={HOSTILE: HOSTILE}, step=2),
+        *cell_rows(cell="a", **names, revision="1", step=1),
+        *cell_rows(cell="b", **names, revision="2", step=2),
         failed(HOSTILE, cell="c", model="big"),
     ]
     page = show(rows, title=HOSTILE, finding=finding(claim=HOSTILE, label=HOSTILE))
