@@ -1,5 +1,6 @@
-"""The examples run, offline, from start to end."""
+"""The examples and the notebook run, offline, from start to end."""
 
+import json
 import os
 import re
 import subprocess
@@ -15,9 +16,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 OFFLINE = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def run(name, *arguments):
+def run(name, *arguments, cwd=None):
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=OFFLINE)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=OFFLINE, cwd=cwd)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -50,3 +51,66 @@ def test_its_policy_keeps_the_contract(name, tmp_path):
     )
     assert done.returncode == 0, done.stdout[-2000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 16
+
+
+def test_score_your_model(tmp_path):
+    """An example that the code has left behind; a report that it names and does not write."""
+    said = run("score_your_model.py", "--prompts", 12, cwd=tmp_path)
+    assert re.search(r"^ees +0\.\d+ \[0\.\d+, 0\.\d+\]$", said, re.MULTILINE), said
+    assert (tmp_path / re.search(r"open (\S+)", said)[1]).is_file()
+
+
+def test_score_a_model_that_is_named(tmp_path):
+    """A model that was given and not used."""
+    model = save_toy(tmp_path / "other", num_blocks=3)
+    said = run("score_your_model.py", model, "--prompts", 2, cwd=tmp_path)
+    assert "[no interval: 2 prompts]" in said
+    assert '"other"' in (tmp_path / "exitbench-out/minute/run/score.json").read_text(encoding="utf-8")
+
+
+def test_compare_two_models(tmp_path):
+    """A difference that is not that of the two figures beside it, or has no interval."""
+    said = run("compare_two_models.py", "--prompts", 12, cwd=tmp_path)
+    first, second, apart, low, high = map(float, re.findall(r"-?\d\.\d{3}", re.sub(r"(EES \S+) \[.*\]", r"\1", said)))
+    assert apart == pytest.approx(first - second, abs=2e-3)
+    assert low <= apart <= high
+
+
+def test_a_model_does_not_differ_from_itself(tmp_path):
+    """Resamples that draw other prompts for the second model: a width where there is nothing to tell apart."""
+    model = save_toy(tmp_path / "toy", num_blocks=3)
+    said = run("compare_two_models.py", model, model, "--prompts", 12, cwd=tmp_path)
+    assert "difference: 0.000 [0.000, 0.000], 12 prompts" in said
+
+
+def test_compare_takes_two_models(tmp_path):
+    """A third model that is left out in silence."""
+    command = [sys.executable, str(EXAMPLES / "compare_two_models.py"), "a", "b", "c"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=OFFLINE, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "expected two models, got 3" in done.stderr
+
+
+NOTEBOOK = EXAMPLES / "first_look.ipynb"
+
+
+def test_the_notebook_is_kept_without_outputs():
+    """Outputs that were computed by another version, and a change of many lines for each run."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    ran = [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
+    assert ran == []
+
+
+def test_the_notebook_runs(monkeypatch):
+    """A notebook that the code has left behind."""
+    nbclient = pytest.importorskip("nbclient", reason="pip install '.[docs]'")
+    nbformat = pytest.importorskip("nbformat")
+    for name, value in OFFLINE.items():
+        monkeypatch.setenv(name, value)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    said = "".join(output.get("text", "") for output in outputs)
+    assert re.search(r"^EES 0\.\d+ \[", said, re.MULTILINE)
+    assert re.search(r"^margin bootstrap 0\.\d+ ", said, re.MULTILINE)
+    assert any("image/png" in output.get("data", {}) for output in outputs)
