@@ -130,8 +130,8 @@ class SharedModel:
             if hash_ not in (None, now):
                 raise ModelError(
                     f"the {noun} of {planned.source} changed while the study ran, or are others on this machine: the "
-                    f"study was planned for {hash_[:12]}, here it is {str(now)[:12]}; run it again, with the same files "
-                    "on all machines"
+                    f"study was planned for {hash_[:12]}, here it is {str(now)[:12]}; run it again, with the same "
+                    "files on all machines"
                 )
         return loaded
 

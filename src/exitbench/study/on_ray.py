@@ -6,8 +6,8 @@ when it is measured, so a lost worker costs the cell in work; what its task stil
 cell that lost `TRIES` workers is a failed one.
 
 Before a node measures anything its exitbench, torch and transformers, and the files of lenses and policies, are held
-against the driver's; weights are when they are loaded. A node that differs ends the run, since figures from two programs
-are not one study.
+against the driver's, and a node that differs ends the run, since figures from two programs are not one study. Weights
+are held against those of the plan when they are loaded; others make failed cells.
 
 Non-goals: scheduling, starting clusters, one model on several nodes (accelerate spreads it over the GPUs of one).
 """
