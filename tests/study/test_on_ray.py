@@ -261,5 +261,5 @@ def test_a_model_too_large_for_every_node(place, cluster, tmp_path):
     """A run that waits for ever for a node that is not there."""
     entry = {"model": "toy-1", "needs": {"gpus": 64}}
     spec = write_spec(place, spec_of(models=["toy-0", entry]), "large.yaml")
-    with pytest.raises(StudyError, match="toy-1 needs 1 CPUs, 64 GPUs and .* no node of the cluster has that"):
+    with pytest.raises(StudyError, match=r"toy-1 needs 1 CPUs, 64 GPUs and .* no node of the cluster has that"):
         study(spec, out=tmp_path / "out", ray=cluster.address)

@@ -225,6 +225,7 @@ class _Driver:
         self._files = _files_of(task)
         self._here = fingerprint(self._files)
         self._study = ray.put((task, {cell.id: cell for cell in todo}))
+        self._measure = ray.remote(_measure)
         self._running: dict[Any, _Group] = {}
         errors = ray.exceptions
         self._lost = (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError, errors.OutOfMemoryError)
@@ -261,15 +262,14 @@ class _Driver:
 
     def _submit(self, group: "_Group") -> None:
         model, ids = group.cells[0].model, [cell.id for cell in group.cells]
-        measure = self._ray.remote(
+        measure = self._measure.options(
+            name=f"exitbench {model.name}",
             num_cpus=group.needs.cpus,
             num_gpus=group.needs.gpus,
             memory=group.needs.memory or None,
             max_retries=0,  # Ray would measure all of a model's cells again
-        )(_measure)
-        stream = measure.options(name=f"exitbench {model.name}").remote(
-            self._here, self._files, self._study, ids, self._folder.weights_of(model)
         )
+        stream = measure.remote(self._here, self._files, self._study, ids, self._folder.weights_of(model))
         self._running[stream] = group
 
     def _next(self, stream: Any) -> tuple[Attempt, str]:
