@@ -1,8 +1,8 @@
 """What does a Ray cluster cost a study, and what do two workers gain?
 
-Seeded toy models, a cell each, one thread a cell: measured in this process, on a cluster of one node with one CPU, and on
-one with two such nodes. Clusters are of this machine, so two nodes need two free cores. Workers are started beforehand by a
-study of other cells, as the start of Python and torch is none of the study's; what connecting costs is in.
+Seeded toy models, a cell each, one thread a cell: measured in this process, on a cluster of one node with one CPU, and
+on one with two such nodes. Clusters are of this machine, so two nodes need two free cores. A study of few tokens comes
+before each: connecting, and the start of Python and torch, are in no figure.
 """
 
 import argparse
