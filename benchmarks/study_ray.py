@@ -40,8 +40,8 @@ def write_specs(folder: Path, num_models: int, num_blocks: int, num_documents: i
     return paths
 
 
-def timed(way: str, specs: dict[str, Path], folder: Path, address: str | None) -> dict[str, Any]:
-    """The study on one cluster, or in this process: wall time, and where it went."""
+def timed(way: str, specs: dict[str, Path], folder: Path, *, workers: int = 1, address: str | None) -> dict[str, Any]:
+    """The study on one cluster, or in this process: wall time, where it went, and the share of it workers were busy."""
     import ray
 
     if address is not None:
@@ -54,8 +54,9 @@ def timed(way: str, specs: dict[str, Path], folder: Path, address: str | None) -
     finally:
         ray.shutdown()
     assert not run.failed, run.failed
-    share = run.overhead_share
-    return {"way": way, "wall_s": wall_s, "cells_s": run.cells_s, "overhead_s": run.overhead_s, "overhead_share": share}
+    names = ("cells_s", "overhead_s", "overhead_share")
+    figures = {name: getattr(run, name) for name in names}
+    return {"way": way, "wall_s": wall_s, **figures, "busy_share": run.cells_s / (workers * wall_s)}
 
 
 def main() -> None:
@@ -68,14 +69,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         specs = write_specs(folder, arguments.models, arguments.blocks, arguments.documents)
-        rows = [timed("here", specs, folder, None)]
+        rows = [timed("here", specs, folder, address=None)]
         head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             for workers in (1, 2):
                 cluster.add_node(num_cpus=1, object_store_memory=STORE)
                 cluster.wait_for_nodes()
-                rows.append(timed(f"ray, workers: {workers}", specs, folder, cluster.address))
+                way = f"ray, workers: {workers}"
+                rows.append(timed(way, specs, folder, workers=workers, address=cluster.address))
         finally:
             cluster.shutdown()
     _, one, two = rows
