@@ -198,3 +198,14 @@ def test_projected_decoding_has_every_cell(tmp_path):
         assert row["projected ms"] > 0 < row["measured ms"]
         assert row["verdict"] in ("slower", "faster", "unclear")
         assert row["policy"] != "fixed" or row["depth replayed"] == 4
+
+
+@pytest.mark.slow
+def test_a_study_on_ray_has_every_way():
+    """Workers of a cluster that stay behind, or a way that measured less than the others."""
+    pytest.importorskip("ray")
+    command = [sys.executable, str(BENCHMARKS / "study_ray.py"), "--models", "2", "--blocks", "2", "--documents", "3"]
+    result = result_of(command)
+    assert [way["way"] for way in result["ways"]] == ["here", "ray, workers: 1", "ray, workers: 2"]
+    assert all(0 < way["busy_share"] < 1 for way in result["ways"])
+    assert result["two_to_one"] == pytest.approx(result["ways"][2]["wall_s"] / result["ways"][1]["wall_s"])

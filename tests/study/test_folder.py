@@ -9,13 +9,13 @@ import pytest
 from exitbench.api import study
 from exitbench.errors import ReportError, StudyError
 from exitbench.models.toy import save_toy
-from exitbench.study import run as run_module
+from exitbench.study import attempt as attempt_module
 from toy_study import make_place, rows_in, spec_of, stamps, write_spec
 
 
 def test_rows_follow_the_words_of_the_spec(copied, place, monkeypatch):
     """Rows with yesterday's label or tags, figures that change with them, facts that cannot be taken back."""
-    monkeypatch.setattr(run_module, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(attempt_module, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     before = rows_in(copied)
     facts = {"kind": "moe", "release_month": "2025-04", "step": 7}
     entry = {"model": "toy-0", "label": "renamed", "tags": {"pair": "a"}, "facts": facts}
@@ -123,7 +123,7 @@ def test_a_verdict_goes_with_the_rows_that_it_was_of(copied, place, monkeypatch)
     """A run that is killed when new cells are to be measured leaves the verdict of before, as if it were of all."""
     for name in ("finding.json", "finding.md"):
         (copied / name).write_text("of yesterday")
-    monkeypatch.setattr(run_module, "load", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(attempt_module, "load", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     spec = spec_of(workloads=[*spec_of()["workloads"], {"workload": "mini", "on": "text", "limit": 2}])
     with pytest.raises(KeyboardInterrupt):
         study(write_spec(place, spec, "grown.yaml"), out=copied)

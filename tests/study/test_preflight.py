@@ -14,8 +14,8 @@ from exitbench.api import plan_study, study
 from exitbench.errors import ExitbenchError, StudyError
 from exitbench.models.revision_names import Checkpoint
 from exitbench.models.toy import save_toy
+from exitbench.study import attempt as attempt_module
 from exitbench.study import cells
-from exitbench.study import run as run_module
 from exitbench.study.figures import figures_made
 from exitbench.study.preflight import check_finding
 from exitbench.study.run import prepare
@@ -205,7 +205,7 @@ def test_the_list_of_figures_is_what_a_study_makes(place, tmp_path):
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
 def test_it_is_refused_before_anything_is_loaded(place, tmp_path, monkeypatch, dry):
     """A model loaded, a folder made, or a dry run that finds nothing wrong."""
-    monkeypatch.setattr(run_module, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(attempt_module, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     spec = write_spec(place, spec_with({"primary": "ess"}), "typo.yaml")
     outcome = exitbench("study", spec, "--out", tmp_path / "out", "--quiet", *dry)
     assert (outcome.code, outcome.out) == (2, "")
@@ -242,7 +242,7 @@ def test_words_that_a_finding_uses_are_fixed_with_it(place, judged, model, words
 
 def test_other_words_may_change_and_so_may_those_of_what_failed(place, tmp_path, monkeypatch):
     """A note that cannot be mended, or a tag of a model that has no result yet."""
-    monkeypatch.setattr(run_module, "load", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(attempt_module, "load", lambda *_, **__: 1 / 0)
     out, swapped = tmp_path / "out", [MODELS[0] | {"tags": TAGS[1]}, MODELS[1] | {"tags": TAGS[0]}]
     assert len(study(write_spec(place, spec_with(models=swapped), "words.yaml"), out=out).failed) == 2
     monkeypatch.undo()

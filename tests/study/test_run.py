@@ -13,9 +13,10 @@ from exitbench.models.cache import hash_file
 from exitbench.models.toy import save_toy
 from exitbench.policies.confidence import DecayingThreshold
 from exitbench.policies.files import write_policy
-from exitbench.study import run as run_module
+from exitbench.study import attempt as attempt_module
+from exitbench.study import ledger as ledger_module
+from exitbench.study.ledger import Ledger
 from exitbench.study.results import read_rows
-from exitbench.study.run import Ledger
 from exitbench.trace.lock import sole_writer
 from toy_study import make_place, rows_in, spec_of, stamps, write_spec
 
@@ -44,7 +45,7 @@ def test_what_a_study_leaves(finished, place):
 
 def test_nothing_is_measured_twice(finished, place, monkeypatch):
     """A finished study that loads models again, or writes its rows anew."""
-    monkeypatch.setattr(run_module, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(attempt_module, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     before = stamps(finished)
     run = study(place / "spec.yaml", out=finished)
     assert (run.done, run.measured, run.cells_s, run.overhead_share) == (4, 0, 0.0, None)
@@ -53,8 +54,10 @@ def test_nothing_is_measured_twice(finished, place, monkeypatch):
 
 def test_one_load_for_all_cells_of_a_model(place, tmp_path, monkeypatch):
     """Weights loaded once for each workload, or two models held at once."""
-    loads, load = [], run_module.load
-    monkeypatch.setattr(run_module, "load", lambda source, **k: loads.append(Path(source).name) or load(source, **k))
+    loads, load = [], attempt_module.load
+    monkeypatch.setattr(
+        attempt_module, "load", lambda source, **k: loads.append(Path(source).name) or load(source, **k)
+    )
     study(write_spec(place, spec_of(), "shared.yaml"), out=tmp_path / "out")
     assert loads == ["toy-0", "toy-1"]
 
@@ -77,13 +80,13 @@ def test_two_runs_in_one_folder(place, finished):
 def test_weights_that_change_meanwhile(tmp_path, monkeypatch):
     """New weights measured under the name of the old ones."""
     make_place(tmp_path, num_models=1)
-    load = run_module.load
+    load = attempt_module.load
 
     def late(source, **options):
         save_toy(Path(source), seed=5)
         return load(source, **options)
 
-    monkeypatch.setattr(run_module, "load", late)
+    monkeypatch.setattr(attempt_module, "load", late)
     run = study(write_spec(tmp_path, spec_of(models=["toy-0"])), out=tmp_path / "out")
     assert ["changed while the study ran" in failure.reason for failure in run.failed] == [True, True]
 
@@ -100,8 +103,10 @@ def broken_place(folder):
 def test_failures_are_rows(tmp_path, monkeypatch):
     """A model that cannot be loaded ends the study, is loaded for every cell, or leaves no reason behind."""
     broken_place(tmp_path)
-    loads, load = [], run_module.load
-    monkeypatch.setattr(run_module, "load", lambda source, **k: loads.append(Path(source).name) or load(source, **k))
+    loads, load = [], attempt_module.load
+    monkeypatch.setattr(
+        attempt_module, "load", lambda source, **k: loads.append(Path(source).name) or load(source, **k)
+    )
     entry = {"model": "broken", "tags": {"a": "b"}, "facts": {"kind": "ssm"}}
     spec = write_spec(tmp_path, spec_of(models=[entry, "toy-0"]))
     run = study(spec, out=tmp_path / "out")
@@ -125,18 +130,18 @@ def test_failures_are_tried_again_when_asked(tmp_path, monkeypatch):
     """A failure that passes, such as a full memory, kept for good; or done cells measured with it."""
     make_place(tmp_path, num_models=1)
     spec = write_spec(tmp_path, spec_of(models=["toy-0"]))
-    measure = run_module.measure
+    measure = attempt_module.measure
 
     def failing(loaded, cell, *arguments, **options):
         if cell.prompts.on == "text":
             raise RuntimeError("out of\nmemory")
         return measure(loaded, cell, *arguments, **options)
 
-    monkeypatch.setattr(run_module, "measure", failing)
+    monkeypatch.setattr(attempt_module, "measure", failing)
     first = study(spec, out=tmp_path / "out")
     (failure,) = first.failed
     assert failure.reason.startswith("unexpected RuntimeError: out of memory (test_run.py, line ")
-    monkeypatch.setattr(run_module, "measure", measure)
+    monkeypatch.setattr(attempt_module, "measure", measure)
     before = stamps(tmp_path / "out")
     second = study(spec, out=tmp_path / "out", retry_failed=True)
     assert (second.measured, second.done, second.failed) == (1, 2, ())
@@ -150,7 +155,7 @@ def test_an_interrupt_is_no_failure(tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "measure", interrupted)
+    monkeypatch.setattr(attempt_module, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
         study(write_spec(tmp_path, spec_of(models=["toy-0"])), out=tmp_path / "out")
     assert not (tmp_path / "out" / "cells").exists()
@@ -159,14 +164,14 @@ def test_an_interrupt_is_no_failure(tmp_path, monkeypatch):
 def test_a_model_that_cannot_be_described_is_a_failure(tmp_path, monkeypatch):
     """One odd model that ends the study, because its facts are asked for again when it has failed."""
     make_place(tmp_path, num_models=1)
-    described = run_module.observed_of
+    described = attempt_module.observed_of
 
     def odd(cell, loaded):
         if loaded is not None:
             raise NotImplementedError("no head")
         return described(cell, loaded)
 
-    monkeypatch.setattr(run_module, "observed_of", odd)
+    monkeypatch.setattr(attempt_module, "observed_of", odd)
     run = study(write_spec(tmp_path, spec_of(models=["toy-0"])), out=tmp_path / "out")
     assert ["unexpected NotImplementedError: no head" in failure.reason for failure in run.failed] == [True, True]
 
@@ -235,7 +240,7 @@ def test_policy_files_of_one_class(tmp_path):
 def test_time_is_booked_once(monkeypatch):
     """Time of cells counted as the runner's own, or the other way round; time of a failing cell lost."""
     now = [0.0]
-    monkeypatch.setattr(run_module, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(ledger_module, "perf_counter", lambda: now[0])
     ledger = Ledger(began=0.0)
     now[0] = 1.0
     with ledger.cell():

@@ -7,7 +7,7 @@ import torch
 
 from command_line import exitbench
 from exitbench.errors import ReportError
-from exitbench.study import run as run_module
+from exitbench.study import attempt as attempt_module
 from toy_study import CONTROL, make_place, rows_in, spec_of, write_spec
 
 
@@ -43,8 +43,8 @@ def test_a_study_and_its_summary(place, tmp_path):
 def test_failed_cells(place, tmp_path, monkeypatch):
     """Success told of a study with failed cells, or no word of how to try them again."""
     spec, out = write_spec(place, spec_of(**ONE)), tmp_path / "out"
-    measure = run_module.measure
-    monkeypatch.setattr(run_module, "measure", lambda *_, **__: 1 / 0)
+    measure = attempt_module.measure
+    monkeypatch.setattr(attempt_module, "measure", lambda *_, **__: 1 / 0)
     for _ in range(2):  # the second one measures nothing, and is no success either
         outcome = exitbench("study", spec, "--out", out, "--quiet")
         assert outcome.code == 1
@@ -52,7 +52,7 @@ def test_failed_cells(place, tmp_path, monkeypatch):
         assert "--retry-failed" in outcome.err
     dry = exitbench("study", spec, "--out", out, "--dry-run", "--quiet")
     assert (dry.code, "1 failed, 0 to do" in dry.out) == (0, True)
-    monkeypatch.setattr(run_module, "measure", measure)
+    monkeypatch.setattr(attempt_module, "measure", measure)
     assert exitbench("study", spec, "--out", out, "--quiet", "--retry-failed").code == 0
     assert {row["status"] for row in rows_in(out)} == {"ok", "missing"}
 
@@ -89,25 +89,25 @@ def four(tmp_path_factory):
 
 def test_a_study_that_was_stopped_is_not_judged_as_a_whole_one(four, tmp_path, monkeypatch):
     """A verdict on the half that was measured, from `findings` or from a study whose other half failed."""
-    measure, out = run_module.measure, tmp_path / "out"
+    measure, out = attempt_module.measure, tmp_path / "out"
 
     def stopped(loaded, cell, *arguments, **options):
         if cell.model.label == "toy-2":
             raise KeyboardInterrupt
         return measure(loaded, cell, *arguments, **options)
 
-    monkeypatch.setattr(run_module, "measure", stopped)
+    monkeypatch.setattr(attempt_module, "measure", stopped)
     assert exitbench("study", four, "--out", out, "--quiet").code != 0
     (found,) = json.loads(exitbench("findings", out, "--json").out)
     to_do = "2 of 4 models are not measured yet: toy-2, toy-3; run 'exitbench study' to the end"
     assert (found["verdict"], found["why"], found["n_models"]) == ("undecided", to_do, 2)
-    monkeypatch.setattr(run_module, "measure", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(attempt_module, "measure", lambda *_, **__: 1 / 0)
     assert exitbench("study", four, "--out", out, "--quiet").code == 1
     found = json.loads((out / "finding.json").read_text())
     failed = "2 of 4 models failed: toy-2, toy-3; 'exitbench study --retry-failed' tries again"
     assert (found["verdict"], found["why"]) == ("undecided", failed)
     assert failed in (out / "finding.md").read_text()
-    monkeypatch.setattr(run_module, "measure", measure)
+    monkeypatch.setattr(attempt_module, "measure", measure)
     assert exitbench("study", four, "--out", out, "--quiet", "--retry-failed").code == 0
     found = json.loads((out / "finding.json").read_text())
     assert (found["n_models"], [model["left_out"] for model in found["models"]]) == (4, [None] * 4)

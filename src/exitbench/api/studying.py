@@ -21,6 +21,7 @@ def study(
     *,
     out: Path | str | None = None,
     retry_failed: bool = False,
+    ray: str | None = None,
     command: str = "",
     progress: Progressor = SILENT,
 ) -> StudyRun:
@@ -30,6 +31,7 @@ def study(
         spec: the YAML file that says what is measured.
         out: folder of results; `exitbench-out/study-NAME` if left out.
         retry_failed: measure the cells again that failed before.
+        ray: address of a Ray cluster to measure on, HOST:PORT or "auto"; in this process if None.
         command: recorded in rows.
         progress: where to show messages and bars.
 
@@ -46,6 +48,7 @@ def study(
         base=path.parent,
         out=folder,
         retry_failed=retry_failed,
+        ray=ray,
         command=command,
         progress=progress,
     )

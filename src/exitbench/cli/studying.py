@@ -26,6 +26,9 @@ def study(
         bool, typer.Option("--dry-run", help="Say what would be measured and roughly what it takes; write nothing.")
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure failed cells again.")] = False,
+    ray: Annotated[
+        str | None, typer.Option(help="Measure on a Ray cluster.", metavar="auto|HOST:PORT", show_default="here")
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -40,7 +43,7 @@ def study(
         else:
             _print_forecast(planned)
         return
-    result = api.study(spec, out=out, retry_failed=retry_failed, command=command_line(), progress=progress)
+    result = api.study(spec, out=out, retry_failed=retry_failed, ray=ray, command=command_line(), progress=progress)
     if as_json:
         print_json(result.to_json())
     else:

@@ -27,13 +27,13 @@ import pydantic
 from exitbench.errors import ModelError, StudyError
 from exitbench.files import replacing, write_json
 from exitbench.models.source import ModelSource
-from exitbench.study.cells import Cell
+from exitbench.study.cells import Cell, StudiedModel
 from exitbench.study.factors import Observed, words_of
 from exitbench.study.results import CELLS, FINDING_FILE, FINDING_PAGE, SPEC_FILE, read_table
 from exitbench.study.rows import SCHEMA, Row, write_rows
 from exitbench.study.spec import StudySpec, read_spec, why_another_study
 
-__all__ = ["Failure", "StudyFolder"]
+__all__ = ["Failure", "MeasuredWeights", "StudyFolder"]
 
 _OBSERVED = "exitbench.observed"
 _OUTCOME = ["status", "figure"]
@@ -50,6 +50,35 @@ class Failure:
     name: str
     """For people."""
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredWeights:
+    """The weights that a cell was measured on."""
+
+    cell: str
+    weights_sha256: str | None
+    config_sha256: str | None
+    commit: str | None
+
+    def refuse_others(self, cell: Cell, source: ModelSource) -> None:
+        """Hold the weights of a cell against these.
+
+        A branch of the hub may move between two runs, and no name of a cell tells.
+
+        Args:
+            cell: of the same model, about to be measured.
+            source: of its weights.
+
+        Raises:
+            ModelError: they differ.
+        """
+        if (source.weights_sha256, source.config_sha256) != (self.weights_sha256, self.config_sha256):
+            raise ModelError(
+                f"{cell.model.name} moved: here it is {_named(source.revision, source.weights_sha256)}, and cell "
+                f"{self.cell} was measured on {_named(self.commit, self.weights_sha256)}; give one of the two commits "
+                "as its revision, or delete that model's cells and run with --retry-failed"
+            )
 
 
 class StudyFolder:
@@ -172,36 +201,20 @@ class StudyFolder:
         """Whether a cell was measured or failed."""
         return self.rows_of(cell.id).is_file()
 
-    def refuse_other_weights(self, cell: Cell, source: ModelSource) -> None:
-        """Hold the weights of a cell against those that other cells of its model were measured on.
-
-        A branch of the hub may move between two runs, and no name of a cell tells.
-
-        Args:
-            cell: about to be measured.
-            source: of its weights.
-
-        Raises:
-            ModelError: they differ.
-        """
+    def weights_of(self, model: StudiedModel) -> MeasuredWeights | None:
+        """The weights that cells of a model were measured on; None if there are none yet."""
         names = ["status", "figure", "weights_sha256", "config_sha256"]
-        same = (cell.model.source, cell.model.load_revision)
-        for other in self._cells:
-            if (other.model.source, other.model.load_revision) != same or not self.is_tried(other):
+        same = (model.source, model.load_revision)
+        for cell in self._cells:
+            if (cell.model.source, cell.model.load_revision) != same or not self.is_tried(cell):
                 continue
-            file = self.rows_of(other.id)
+            file = self.rows_of(cell.id)
             table = read_table(file, names)
-            there = tuple(table[name][0].as_py() for name in names[2:])
-            if _has_failed(table):
-                continue
-            if there != (source.weights_sha256, source.config_sha256):
+            if not _has_failed(table):
+                weights, config = (table[name][0].as_py() for name in names[2:])
                 commit = _observed(file, table).commit
-                raise ModelError(
-                    f"{cell.model.name} moved: here it is {_named(source.revision, source.weights_sha256)}, and cell "
-                    f"{other.id} was measured on {_named(commit, there[0])}; give one of the two commits as its "
-                    "revision, or delete that model's cells and run with --retry-failed"
-                )
-            return
+                return MeasuredWeights(cell=cell.id, weights_sha256=weights, config_sha256=config, commit=commit)
+        return None
 
     def write(self, cell: Cell, rows: list[Row], observed: Observed) -> None:
         """Store the rows of a cell, and drop its scratch if it did not fail."""
@@ -239,6 +252,6 @@ def _observed(file: Path, table: pa.Table) -> Observed:
         ) from error
 
 
-def _named(commit: str | None, weights_sha256: str) -> str:
+def _named(commit: str | None, weights_sha256: str | None) -> str:
     """Weights and what comes with them, for people."""
-    return f"commit {commit or 'unknown'} (weights {weights_sha256[:12]})"
+    return f"commit {commit or 'unknown'} (weights {str(weights_sha256)[:12]})"

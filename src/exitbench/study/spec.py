@@ -30,6 +30,7 @@ __all__ = [
     "Facts",
     "Measure",
     "ModelEntry",
+    "Needs",
     "PolicyEntry",
     "Settings",
     "Stage",
@@ -226,6 +227,17 @@ class Facts(_Section):
     tokens_seen: Annotated[int, Field(ge=0)] | None = None
 
 
+class Needs(_Section):
+    """What a model's cells need of a node of a cluster; decides no number."""
+
+    noun = "needs"
+
+    cpus: Annotated[float, Field(gt=0)] | None = None
+    gpus: Annotated[float, Field(ge=0)] | None = None
+    memory: Annotated[str, AfterValidator(_memory)] | None = None
+    """Main memory."""
+
+
 class ModelEntry(_Section):
     """A model, or the checkpoints of one."""
 
@@ -247,6 +259,7 @@ class ModelEntry(_Section):
     label: Label | None = None
     tags: dict[Label, TagValue] = {}
     facts: Facts = Facts()
+    needs: Needs = Needs()
 
     @model_validator(mode="after")
     def _one_kind(self) -> "ModelEntry":
@@ -276,6 +289,8 @@ class StudySpec(_Section):
     title: Text | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     settings: Settings = Settings()
+    needs: Needs = Needs()
+    """Of every model that does not say otherwise."""
     measure: Annotated[tuple[Annotated[Measure, _one_of("measure", get_args(Measure))], ...], Field(strict=False)] = (
         "score",
     )

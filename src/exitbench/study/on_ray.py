@@ -1,0 +1,372 @@
+"""The cells of a study on a Ray cluster: what is left of a model's cells is one task, so that one load serves them.
+
+Ray decides where and when a task runs, by its needs of CPUs, GPUs and memory. Nodes need not see the folder of the
+study: cells and rows travel as values, the driver alone writes, and a trace is scratch on its node. Each cell arrives
+when it is measured, so a lost worker costs the cell in work; what its task still had to do is handed in again, and a
+cell that lost `TRIES` workers is a failed one.
+
+Before a node measures anything its exitbench, torch and transformers, and the files of lenses and policies, are held
+against the driver's, and a node that differs ends the run, since figures from two programs are not one study. Weights
+are held against those of the plan when they are loaded; others make failed cells.
+
+Non-goals: scheduling, starting clusters, one model on several nodes (accelerate spreads it over the GPUs of one).
+"""
+
+import hashlib
+import importlib
+import platform
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+import exitbench
+from exitbench.config import TUNED
+from exitbench.env import library_versions
+from exitbench.errors import ExitbenchError, StudyError
+from exitbench.models.cache import hash_file
+from exitbench.models.strict import one_line
+from exitbench.progress import Progressor
+from exitbench.sizes import parse_size, size_text
+from exitbench.study.attempt import Attempt, SharedModel, Task
+from exitbench.study.cells import Cell, StudiedModel
+from exitbench.study.estimate import size_of
+from exitbench.study.folder import MeasuredWeights, StudyFolder
+from exitbench.study.ledger import Ledger
+from exitbench.study.measure import failed_rows, observed_of
+from exitbench.study.spec import StudySpec
+from exitbench.study.untrained import Nulls
+
+__all__ = ["TRIES", "RayRunner", "connected", "differences", "fingerprint", "needs_of"]
+
+TRIES = 3
+"""Workers that a cell may lose before it counts as failed."""
+_ANSWER_S = 5.0
+"""How long an address may take to answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What the task of a model asks of a node."""
+
+    cpus: float
+    gpus: float
+    memory: int
+    """Bytes of main memory; 0 where the model's size is not known."""
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """As Ray names them."""
+        return {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
+
+
+def needs_of(model: StudiedModel, spec: StudySpec) -> Needs:
+    """What the cells of a model need: what the spec says, else one CPU, one GPU unless they run on the CPU, and memory.
+
+    Memory is that of the weights, twice where untrained twins stand beside them, and what a trace may hold.
+    """
+    given = {**spec.needs.model_dump(exclude_none=True), **model.entry.needs.model_dump(exclude_none=True)}
+    if "memory" in given:
+        memory = parse_size(given["memory"]) or 0
+    elif size := size_of(model, spec.settings.dtype):
+        copies = 2 if "untrained" in spec.measure else 1
+        memory = round(copies * size.total * size.bytes_each) + (parse_size(spec.settings.memory) or 0)
+    else:
+        memory = 0
+    gpus = given.get("gpus", 0 if spec.settings.device == "cpu" else 1)
+    return Needs(cpus=given.get("cpus", 1), gpus=gpus, memory=memory)
+
+
+def fingerprint(files: Sequence[str]) -> dict[str, str]:
+    """What must be the same on every machine: libraries, exitbench's own code, and files that a spec names.
+
+    Args:
+        files: absolute paths.
+    """
+    code = hashlib.sha256()
+    package = Path(exitbench.__file__).parent
+    for path in sorted(package.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            code.update(f"{path.relative_to(package).as_posix()} {hash_file(path)}\n".encode())
+    hashes = {file: hash_file(Path(file))[:12] if Path(file).is_file() else "not there" for file in files}
+    return library_versions() | {"the code of exitbench": code.hexdigest()[:12]} | hashes
+
+
+def differences(there: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """What sets two fingerprints apart; nothing where they are the same."""
+    return ", ".join(
+        f"{name} is {there.get(name)} there and {word} here" for name, word in here.items() if there.get(name) != word
+    )
+
+
+@contextmanager
+def connected(address: str) -> Iterator["RayRunner"]:
+    """A connection to a Ray cluster for the time of the context, or the one that this process has already.
+
+    Args:
+        address: HOST:PORT of the head, or "auto" for the cluster that this machine is part of.
+
+    Raises:
+        StudyError: ray is not installed, or no cluster answers there.
+    """
+    try:
+        ray = importlib.import_module("ray")
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise StudyError("--ray needs Ray, which is not installed; run: pip install 'exitbench[ray]'") from error
+    if ray.is_initialized():
+        yield RayRunner(ray)
+        return
+    _require_answer(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # Ray raises whatever went wrong inside it
+        raise StudyError(
+            f"--ray {address}: no Ray cluster can be joined from here ({one_line(error)}); start one with: ray start "
+            "--head, or run this on a machine of the cluster"
+        ) from error
+    try:
+        yield RayRunner(ray)
+    finally:
+        ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address that is none, or where nobody listens: Ray itself would wait for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise StudyError(f"--ray is {address!r}, expected 'auto' or HOST:PORT of the head, such as 10.0.0.1:6379")
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
+    except OSError as error:
+        raise StudyError(
+            f"--ray {address}: nothing answers there ({error.strerror or error}); is the cluster up, and is that the "
+            "address that `ray start --head` printed?"
+        ) from error
+
+
+class RayRunner:
+    """Measures cells on the cluster that this process is connected to.
+
+    Args:
+        ray: the library.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+
+    def run(
+        self,
+        task: Task,
+        todo: Sequence[Cell],
+        num_cells: int,
+        folder: StudyFolder,
+        ledger: Ledger,
+        progress: Progressor,
+    ) -> None:
+        """Measure cells, and write their rows as they come.
+
+        Args:
+            task: of the study.
+            todo: cells, those of one model next to each other.
+            num_cells: of the study, those that are there already included.
+            folder: of its results.
+            ledger: where time is booked.
+            progress: where to show messages and a bar.
+
+        Raises:
+            StudyError: no node is large enough for a model, or a node has another exitbench or other files.
+        """
+        groups = [
+            _Group(cells=list(cells), needs=needs_of(model, task.spec))
+            for model, cells in groupby(todo, key=lambda cell: cell.model)
+        ]
+        for group in groups:
+            self._require_room(group)
+        with progress.bar("Cells", len(todo)) as advance:
+            driver = _Driver(self._ray, task, todo, folder)
+            number = num_cells - len(todo)
+            for cell, attempt, where in driver.attempts(groups, ledger, progress):
+                number += 1
+                said = "done" if attempt.failure is None else f"failed: {attempt.failure}"
+                progress.say(f"cell {number} of {num_cells}, {where}: {cell.name}: {said}")
+                folder.write(cell, attempt.rows, attempt.observed)
+                advance(1)
+
+    def _require_room(self, group: "_Group") -> None:
+        """Refuse what Ray would wait for without end."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        wanted = group.needs.resources
+        if not any(all(node.get(name, 0) >= need for name, need in wanted.items()) for node in nodes):
+            text = f"{group.needs.cpus:g} CPUs, {group.needs.gpus:g} GPUs and {size_text(group.needs.memory)} of memory"
+            raise StudyError(
+                f"{group.cells[0].model.name} needs {text}, and no node of the cluster has that; give it less under "
+                "'needs' in the spec, or add a larger node"
+            )
+
+
+class _Driver:
+    """Tasks handed in, and what comes of them."""
+
+    def __init__(self, ray: Any, task: Task, todo: Sequence[Cell], folder: StudyFolder) -> None:
+        self._ray = ray
+        self._task = task
+        self._folder = folder
+        self._files = _files_of(task)
+        self._here = fingerprint(self._files)
+        self._study = ray.put((task, {cell.id: cell for cell in todo}))
+        self._measure = ray.remote(_measure)
+        self._running: dict[Any, _Group] = {}
+        errors = ray.exceptions
+        self._lost = (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError, errors.OutOfMemoryError)
+
+    def attempts(
+        self, groups: Sequence["_Group"], ledger: Ledger, progress: Progressor
+    ) -> Iterator[tuple[Cell, Attempt, str]]:
+        """Cells as they come, each with where it was measured."""
+        try:
+            for group in groups:
+                self._submit(group)
+            while self._running:
+                with ledger.waiting():
+                    (stream, *_), _ = self._ray.wait(list(self._running), num_returns=1, fetch_local=False)
+                group = self._running[stream]
+                try:
+                    attempt, node = self._next(stream)
+                except StopIteration:
+                    del self._running[stream]
+                    continue
+                except self._lost as error:
+                    progress.say(f"a worker was lost with {group.cells[0].name}: {one_line(error)}")
+                    if (given_up := self._again(stream)) is not None:
+                        yield group.cells.pop(0), given_up, "given up"
+                    if group.cells:
+                        self._submit(group)
+                else:
+                    group.lost = 0
+                    ledger.cells_s += attempt.seconds
+                    yield group.cells.pop(0), attempt, f"on {node}"
+        finally:
+            for stream in self._running:
+                self._ray.cancel(stream, force=True)
+
+    def _submit(self, group: "_Group") -> None:
+        model, ids = group.cells[0].model, [cell.id for cell in group.cells]
+        measure = self._measure.options(
+            name=f"exitbench {model.name}",
+            num_cpus=group.needs.cpus,
+            num_gpus=group.needs.gpus,
+            memory=group.needs.memory or None,
+            max_retries=0,  # Ray would measure all of a model's cells again
+        )
+        stream = measure.remote(self._here, self._files, self._study, ids, self._folder.weights_of(model))
+        self._running[stream] = group
+
+    def _next(self, stream: Any) -> tuple[Attempt, str]:
+        """The next cell of a task.
+
+        Raises:
+            StopIteration: there are no more.
+            RayError: of those in `_lost`.
+            StudyError: the node cannot take part.
+        """
+        errors = self._ray.exceptions
+        try:
+            result: tuple[Attempt, str] = self._ray.get(next(stream))
+        except self._lost:
+            raise
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, ExitbenchError):
+                raise StudyError(str(error.cause)) from error
+            raise StudyError(_no_part(error.cause or error)) from error
+        except errors.RayError as error:
+            raise StudyError(_no_part(error)) from error
+        return result
+
+    def _again(self, stream: Any) -> Attempt | None:
+        """Count a lost worker; the first of its cells as a failed one if that lost too many."""
+        group = self._running.pop(stream)
+        self._ray.cancel(stream, force=True)  # where only its result was lost
+        group.lost += 1
+        if group.lost < TRIES:
+            return None
+        group.lost = 0
+        cell = group.cells[0]
+        observed = observed_of(cell, None)
+        reason = f"{TRIES} workers were lost while they measured it, as happens where memory runs out"
+        rows = failed_rows(cell, self._task.spec, reason, observed, command=self._task.command)
+        return Attempt(rows=rows, observed=observed, seconds=0.0)
+
+
+@dataclass(kw_only=True)
+class _Group:
+    """What is left of the cells of a model."""
+
+    cells: list[Cell]
+    needs: Needs
+    lost: int = 0
+    """Workers, since the last cell came."""
+
+
+def _no_part(error: BaseException) -> str:
+    return f"a worker cannot take part ({one_line(error)}); install the same exitbench on all nodes"
+
+
+def _files_of(task: Task) -> list[str]:
+    """Lenses and policies that the spec names, which must be the same on all nodes."""
+    lenses = [text.removeprefix(TUNED) for text in task.spec.readouts if text.startswith(TUNED)]
+    policies = [entry.policy for entry in task.spec.policies if entry.policy.endswith(".json")]
+    return sorted({str(task.base / Path(name).expanduser()) for name in (*lenses, *policies)})
+
+
+@cache
+def _nulls() -> Nulls:
+    """Untrained nulls of this worker, which tasks share."""
+    return Nulls()
+
+
+def _measure(
+    here: dict[str, str],
+    files: list[str],
+    study: tuple[Task, dict[str, Cell]],
+    ids: list[str],
+    before: MeasuredWeights | None,
+) -> Iterator[tuple[Attempt, str]]:
+    """What a node runs: cells of one model, each with the node's name.
+
+    Args:
+        here: the driver's `fingerprint`.
+        files: behind it.
+        study: with all cells that are to be measured.
+        ids: of the cells of this model.
+        before: what other cells of the model were measured on.
+
+    Raises:
+        StudyError: this machine differs.
+    """
+    if why := differences(fingerprint(files), here):
+        raise StudyError(f"node {platform.node()} differs: {why}; make it the same on all nodes, and run again")
+    task, cells = study
+    torch.set_num_threads(max(1, int(_assigned_cpus())))
+    shared = SharedModel(task=task, before=before, nulls=_nulls())
+    for name in ids:
+        with TemporaryDirectory(prefix="exitbench-", ignore_cleanup_errors=True) as scratch:
+            attempt = shared.measure(cells[name], Path(scratch) / "trace")
+        yield attempt, platform.node()
+    shared.release()
+
+
+def _assigned_cpus() -> float:
+    """CPUs that Ray gave to this task."""
+    context = importlib.import_module("ray").get_runtime_context()
+    return float(context.get_assigned_resources().get("CPU", 1))
