@@ -55,7 +55,7 @@ OPTIONS = {
         *("--run-code", "--json", "--quiet"),
     },
     "findings": {"--out", "--json"},
-    "report": {"--out", "--skip-corrupt", "--seed"},
+    "report": {"--out", "--format", "--skip-corrupt", "--seed"},
     "check": {
         *("--all", "--dtype", "--device", "--max-memory", "--attention", "--revision", "--trust-remote-code"),
         *("--json", "--quiet"),

@@ -110,7 +110,7 @@ def test_click_on_a_number_tells_what_made_it(show, errors):
     until(page, dialog.is_displayed)
     best = point.get_attribute("aria-label") or ""
     assert "model-" in best
-    assert [f"org/model-{i}" for i in range(3) if f"model-{i}" in best][0] in dialog.text
+    assert next(f"org/model-{i}" for i in range(3) if f"model-{i}" in best) in dialog.text
     assert errors() == []
 
 
@@ -163,7 +163,7 @@ def test_button_turns_light_and_dark(show, errors):
     assert errors() == []
 
 
-def test_many_models_are_fast_and_small(open_page, tmp_path, errors, record_property):
+def test_many_models_are_fast_and_small(open_page, tmp_path, errors):
     """A page of 200 models on 6 workloads that nobody waits for, or that cannot be sent."""
     rows = many_rows(200, [f"workload-{i}" for i in range(6)], depths=33)
     file = write_study_page(rows, tmp_path / "many.html", title="Many")

@@ -10,6 +10,7 @@ Non-goals: statistics across models (`exitbench.study` makes those, the page onl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 
@@ -48,7 +49,13 @@ class _Drawn:
 
 
 def write_study_page(
-    rows: Sequence[Row], out: Path, *, title: str, finding: Finding | None = None, command: str = ""
+    rows: Sequence[Row],
+    out: Path,
+    *,
+    title: str,
+    finding: Finding | None = None,
+    command: str = "",
+    explored: Sequence[tuple[str, dict[str, Any]]] = (),
 ) -> Path:
     """Write the page of a study and return its path.
 
@@ -58,6 +65,7 @@ def write_study_page(
         title: of the study, for people.
         finding: the finding that was made from these rows, if the study asked for one.
         command: what made the study, as typed.
+        explored: title and tokens of results that have a trace, see `explorer`.
 
     Raises:
         ReportError: no rows.
@@ -86,6 +94,7 @@ def write_study_page(
         filters=_filters(cells),
         filter_names=FILTERS,
         savings=SAVINGS,
+        explored=explored,
         digits=DIGITS,
         glossary=GLOSSARY,
         libraries=sorted({row.first.libraries for row in cells if row.first.libraries}),

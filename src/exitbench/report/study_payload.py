@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from exitbench.report.study_cells import Cell, Context, finite, last_checkpoints, training_of
 from exitbench.report.study_across import places_of
+from exitbench.report.study_cells import Cell, Context, finite, last_checkpoints, training_of
 from exitbench.report.study_figures import BY_DEPTH, BY_PAIR, PLAIN, Shown, shown
 from exitbench.report.study_origin import Origins, origins_of
 from exitbench.report.text import visible
