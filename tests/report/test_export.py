@@ -49,7 +49,7 @@ def test_csv_holds_every_row_and_no_escape(study, rows, tmp_path):
     assert len(read) == len(rows)
     assert list(read[0]) == list(asdict(rows[0]))
     for line, row in zip(read, rows, strict=True):
-        assert line["value"] == ("" if row.value is None else repr(row.value))
+        assert line["value"] == ("" if row.value is None else repr(float(row.value)))
         assert line["figure"] == row.figure
 
 

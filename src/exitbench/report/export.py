@@ -38,8 +38,11 @@ def write_markdown(rows: Sequence[Row], out: Path, *, title: str, finding: Findi
     cells = cells_of(rows)
     head = ("model", "facts", "checkpoint", "workload", "readout", *headings(), "tokens", "prompts")
     lines = [
-        (row.model, row.facts, row.checkpoint, row.workload, row.readout, *map(_entry, row.entries))
-        + tuple("n/a" if count is None else f"{count:,}" for count in (row.n_tokens, row.n_prompts))
+        (
+            *(row.model, row.facts, row.checkpoint, row.workload, row.readout),
+            *map(_entry, row.entries),
+            *map(_count, (row.n_tokens, row.n_prompts)),
+        )
         for row in table_rows(cells)
     ]
     parts = [f"# {escape_markdown(title)}"]
@@ -56,6 +59,10 @@ def write_markdown(rows: Sequence[Row], out: Path, *, title: str, finding: Findi
 
 def _entry(entry: Entry) -> str:
     return f"{entry.text} {entry.interval}".strip() if not entry.reason else f"n/a: {entry.reason}"
+
+
+def _count(count: int | None) -> str:
+    return "n/a" if count is None else f"{count:,}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
