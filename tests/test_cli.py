@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -378,6 +379,9 @@ def test_report_on_studies_beside_runs(place, tmp_path):
     assert "## Every cell" in (tmp_path / "report.md").read_text()
     assert exitbench("report", tmp_path / "s", "--format", "svg").code == 0
     assert [file.name for file in (tmp_path / "report-figures").iterdir()] == ["models-ees.svg"]
+    write_rows(tmp_path / "t" / "cells" / "a.parquet", [replace(next(r for r in rows if r.study == "run"), value=0.5)])
+    outcome = exitbench("report", tmp_path / "t", finished, "--format", "csv")
+    assert_refused(outcome, "two rows of one identity with different numbers")
     write_rows(tmp_path / "s" / "cells" / "b.parquet", [failed("out of memory", cell="b", model="big")])
     outcome = exitbench("report", tmp_path / "s", finished, "--format", "csv")
     assert outcome.code == 1

@@ -130,19 +130,19 @@ def report(
         ReportError: a path without results.
     """
     studies = [Path(path) for path in paths if is_study_folder(Path(path))]
-    results = [
-        read_result(Path(path), seed=seed, skip_corrupt=skip_corrupt) for path in paths if Path(path) not in studies
-    ]
+    others = [Path(path) for path in paths if Path(path) not in studies]
+    results = [read_result(path, seed=seed, skip_corrupt=skip_corrupt) for path in others]
     failed = 0
     if form == "html" and not studies:
         write_report(results, Path(out))
     else:
         budget = EXPLORER_BUDGET_BYTES // max(1, len(results))
-        failed = report_studies(studies, Path(out), form=form, results=[_shown(result, budget) for result in results])
+        shown = [_shown(path, result, budget) for path, result in zip(others, results, strict=True)]
+        failed = report_studies(studies, Path(out), form=form, results=shown)
     return Reported(path=Path(out), failed_cells=failed, traces=[r.trace for r in results if r.trace is not None])
 
 
-def _shown(result: Result, budget_bytes: int) -> Shown:
+def _shown(path: Path, result: Result, budget_bytes: int) -> Shown:
     explorer = None if result.trace is None else explorer_payload(result.trace, budget_bytes=budget_bytes)
     title = f"{result.card.model.name} on {result.card.workload.name}"
-    return Shown(title=title, rows=rows_of_result(result.card, result.replay), explorer=explorer)
+    return Shown(path=path, title=title, rows=rows_of_result(result.card, result.replay), explorer=explorer)

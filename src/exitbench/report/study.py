@@ -34,6 +34,8 @@ from exitbench.study.rows import Row
 __all__ = ["study_pictures", "write_study_page"]
 
 
+FEW_MODELS = 60
+"""Up to so many, each has a line of text to itself."""
 SAVINGS = ("blocks skipped", "FLOPs, net of probes and of states copied", "bytes, net of probes and of states deferred")
 """What a policy saves, in the order of the payload."""
 
@@ -168,10 +170,11 @@ def _comparison(payload: Payload, axes: Sequence[Axis]) -> list[_Drawn]:
     drawn = []
     if payload.plain:
         count = max(sum(c["context"] == context for c in ended) for context in range(len(payload.contexts)))
+        space = 24 if count <= FEW_MODELS else 12
         note = "Bars are 95 % intervals, each its own: overlapping intervals settle nothing."
         if any(cell["null"] for cell in ended):
             note += " Grey ticks: mean EES of untrained models of the same shape."
-        chart = finished(study_charts.dots(ROWS), title="Models", note=note, height=max(140, 24 * count))
+        chart = finished(study_charts.dots(ROWS), title="Models", note=note, height=max(140, space * count))
         drawn.append(_Drawn(key="study-models", chart=chart, choices=("plain",)))
     if payload.plain and axes:
         note = "Bars are 95 % intervals. Models of which it is not known where they stand on the axis are left out."

@@ -29,6 +29,7 @@ FINDING_FILE = "finding.json"
 class Shown:
     """A single result as it stands beside studies."""
 
+    path: Path
     title: str
     rows: list[Row]
     explorer: dict[str, Any] | None = None
@@ -55,7 +56,7 @@ def report_studies(
         ReportError: no rows, rows that contradict one another, or a finding that cannot be read.
         ExitbenchError: a spec that cannot be read, or the file cannot be written.
     """
-    rows = [*read_rows(folders), *(row for shown in results for row in shown.rows)]
+    rows = read_rows(folders, beside=[(shown.path, row) for shown in results for row in shown.rows])
     title = "; ".join(dict.fromkeys([*map(_title, folders), *(shown.title for shown in results)]))
     finding = _finding(folders[0] / FINDING_FILE) if len(folders) == 1 and not results else None
     match form:

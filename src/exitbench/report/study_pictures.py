@@ -27,7 +27,7 @@ MAX_PANELS = 8
 _MATRICES = 5
 """Checkpoints of a model whose matrices are drawn, spread evenly."""
 _RAMP = ["#efefeb", "#d5efc3", "#a5dcc0", "#6cc5cd", "#4aa3cf", "#225ea8", "#0c2c84"]
-_CATEGORY = ["#0067a8", "#c04f00", "#00795c", "#a3417f", "#7a5c00", "#5b4bc4", "#3f4a55", "#b3261e"]
+_CATEGORY = ["#0067a8", "#c04f00", "#333333", "#9980ff", "#800000", "#cc8066", "#3300b3", "#806680"]
 _Cells = list[dict[str, Any]]
 
 
