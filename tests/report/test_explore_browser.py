@@ -12,6 +12,7 @@ from study_rows import cell_rows
 pytestmark = pytest.mark.browser
 
 KINDS, STAGES = ("dense", "moe", "ssm", "hybrid"), ("base", "instruct")
+HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror="document.title=1">'
 FIRST_PAINT_MS = 3000
 MOST_BYTES = 15_000_000
 
@@ -111,6 +112,20 @@ def test_click_on_a_number_tells_what_made_it(show, errors):
     best = point.get_attribute("aria-label") or ""
     assert "model-" in best
     assert next(f"org/model-{i}" for i in range(3) if f"model-{i}" in best) in dialog.text
+    assert errors() == []
+
+
+def test_hostile_names_are_told_and_inert(show, errors):
+    """A name, path or command that runs or becomes an element when it is told, or breaks the filters."""
+    names = {"model": HOSTILE, "workload": HOSTILE, "source": HOSTILE, "command": HOSTILE}
+    rows = [*cell_rows(cell="a", replayed=True, **names), *cell_rows(cell="b", workload="other")]
+    page = show(rows)
+    choose(page, "filter=workload", f"{HOSTILE}, on text")
+    assert page.find_element(By.ID, "cells-shown").text == "1 of 2 shown"
+    page.find_element(By.CSS_SELECTOR, "tr:not([hidden]) button.made").click()
+    assert page.find_element(By.CSS_SELECTOR, "#made .command").text == HOSTILE
+    assert not page.find_elements(By.CSS_SELECTOR, "img, [onerror]")
+    assert page.title == "exitbench: Many"
     assert errors() == []
 
 
