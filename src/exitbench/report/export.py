@@ -7,6 +7,7 @@ other people's files: in text they are made plain, in Parquet, which no terminal
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -47,7 +48,7 @@ def write_markdown(rows: Sequence[Row], out: Path, *, title: str, finding: Findi
     ]
     parts = [f"# {escape_markdown(title)}"]
     if finding is not None:
-        parts.append(markdown_findings([finding]).replace("# ", "## ").strip())
+        parts.append(re.sub("^#", "##", markdown_findings([finding]).strip(), flags=re.MULTILINE))
     if lines:
         parts += ["## Every cell", _table(head, lines)]
     if failed := failures(cells):

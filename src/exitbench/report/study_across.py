@@ -29,7 +29,12 @@ AXES = (
     Axis(
         name="release_month",
         title="release",
-        x=alt.X("x:T", title="release", scale=alt.Scale(padding=12), axis=alt.Axis(format="%Y-%m")),
+        x=alt.X(
+            "x:T",
+            title="release",
+            scale=alt.Scale(type="utc", padding=12),  # local time would show the month before, west of Greenwich
+            axis=alt.Axis(format="%Y-%m", tickCount=6, labelSeparation=8),
+        ),
     ),
     *(
         Axis(
