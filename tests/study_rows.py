@@ -33,8 +33,10 @@ def failed(reason: str, **changes: Any) -> Row:
     return row("cell", None, status="failed", reason=reason, **changes)
 
 
-def cell_rows(*, depths: int = 13, late: float = 0.5, matrices: bool = True, **identity: Any) -> list[Row]:
-    """All rows of one cell; `late` in 0..1 is how late tokens are decided."""
+def cell_rows(
+    *, depths: int = 13, late: float = 0.5, matrices: bool = True, replayed: bool = False, **identity: Any
+) -> list[Row]:
+    """All rows of one cell; `late` in 0..1 is how late tokens are decided; of batches and policies if `replayed`."""
     num_blocks = depths - 1
     known = {"num_blocks": num_blocks, "n_tokens": 1_000, "n_prompts": 20} | identity
 
@@ -60,6 +62,15 @@ def cell_rows(*, depths: int = 13, late: float = 0.5, matrices: bool = True, **i
         "top1_churn": [0.4 * (1 - s) for s in share],
     }
     rows += [made(figure, v, depth=d) for figure, values in curves.items() for d, v in enumerate(values)]
+    if replayed:
+        rows += [made("batch", ees / size, at=float(size)) for size in (1, 4, 16, 64)]
+        rows += [
+            made(f"policy_{figure}", value * (1 + i) * eps, variant=f"{name} {probes}", target=f"bootstrap token {eps}")
+            for i, name in enumerate(("confidence", "entropy", "patience"))
+            for probes in ("every", "every-4")
+            for eps in (0.01, 0.05)
+            for figure, value in (("disagreement", 0.9), ("savings", 2.0), ("net_flops", -1.0), ("net_bytes", 1.5))
+        ]
     if matrices:
         rows += [
             made("cka", math.exp(-abs(share[a] - share[b]) - late * abs(a - b) / 10), depth=a, other_depth=b)

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -23,12 +24,13 @@ from exitbench.cli.printing import fail_if_samples_failed
 from exitbench.models.toy import byte_tokenizer, save_toy
 from exitbench.replay.profiles import load_profile
 from exitbench.replay.result import Replay
+from exitbench.study.results import rows_of_file
 from exitbench.study.rows import write_rows
 from exitbench.trace.record import Recorder
 from exitbench.trace.store import read_trace
 from exitbench.trace.table import Failure, SampleInfo
 from result_rows import model_row
-from study_rows import failed, row
+from study_rows import cell_rows, failed, row
 
 NUM_PROMPTS = 12
 OPTIONS_OF_A_TRACE = {
@@ -55,7 +57,7 @@ OPTIONS = {
         *("--run-code", "--json", "--quiet"),
     },
     "findings": {"--out", "--json"},
-    "report": {"--out", "--skip-corrupt", "--seed"},
+    "report": {"--out", "--format", "--skip-corrupt", "--seed"},
     "check": {
         *("--all", "--dtype", "--device", "--max-memory", "--attention", "--revision", "--trust-remote-code"),
         *("--json", "--quiet"),
@@ -358,6 +360,32 @@ def test_report_on_folders_and_saved_scores(place, tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert page.startswith("<!DOCTYPE html>")
     assert page.count("EES 0.") >= 2
+
+
+def test_report_on_studies_beside_runs(place, tmp_path):
+    """A run left out beside a study, its tokens or policies lost, or a cell that failed not told by the exit code."""
+    write_rows(tmp_path / "s" / "cells" / "a.parquet", cell_rows(cell="a", model="of the study"))
+    finished = place / "finished"
+    outcome = exitbench("report", tmp_path / "s", finished, "--out", tmp_path / "both.html")
+    assert (outcome.code, outcome.out) == (0, f"{tmp_path / 'both.html'}\n")
+    page = (tmp_path / "both.html").read_text()
+    assert "of the study" in page
+    assert 'data-payload="explored-0-tokens"' in page
+    assert 'data-spec="study-policies"' in page
+    assert exitbench("report", tmp_path / "s", finished, "--format", "parquet").code == 0
+    rows = rows_of_file(tmp_path / "report.parquet")
+    assert {row.study for row in rows} == {"example", "run"}
+    assert exitbench("report", finished, "--format", "md").code == 0
+    assert "## Every cell" in (tmp_path / "report.md").read_text()
+    assert exitbench("report", tmp_path / "s", "--format", "svg").code == 0
+    assert [file.name for file in (tmp_path / "report-figures").iterdir()] == ["models-ees.svg"]
+    write_rows(tmp_path / "t" / "cells" / "a.parquet", [replace(next(r for r in rows if r.study == "run"), value=0.5)])
+    outcome = exitbench("report", tmp_path / "t", finished, "--format", "csv")
+    assert_refused(outcome, "two rows of one identity with different numbers")
+    write_rows(tmp_path / "s" / "cells" / "b.parquet", [failed("out of memory", cell="b", model="big")])
+    outcome = exitbench("report", tmp_path / "s", finished, "--format", "csv")
+    assert outcome.code == 1
+    assert "1 cells failed" in outcome.err
 
 
 def test_run_replays_and_report_reads_it(place, tmp_path):
@@ -945,4 +973,3 @@ def test_report_on_a_study(tmp_path, place):
     outcome = exitbench("report", tmp_path / "study", "--out", page)
     assert (outcome.code, outcome.out) == (1, f"{page}\n")
     assert "1 cells failed" in outcome.err
-    assert_refused(exitbench("report", tmp_path / "study", place / "finished", "--out", page), "is no study")

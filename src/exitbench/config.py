@@ -7,13 +7,16 @@ from typing import Literal, get_args
 from exitbench.errors import ExitbenchError
 from exitbench.sizes import parse_size
 
-__all__ = ["TUNED", "DecodeOptions", "LensOptions", "Mode", "RowMode", "StateMode", "TraceOptions"]
+__all__ = ["TUNED", "DecodeOptions", "LensOptions", "Mode", "ReportForm", "RowMode", "StateMode", "TraceOptions"]
 
 Mode = Literal["answers", "text"]
 StateMode = Literal["deferred", "copy", "lossless"]
 """How skipped blocks get their state when tokens are decoded."""
 RowMode = Literal["regroup", "lockstep"]
 """What rows of a batch do that have left: make room for the others, or go along."""
+
+ReportForm = Literal["html", "md", "csv", "parquet", "png", "svg"]
+"""A page, a table for people, every row for programs, or pictures."""
 
 TUNED = "tuned:"
 """What the readout by a tuned lens begins with."""

@@ -125,7 +125,7 @@ def test_no_trace_no_explorer(result, tmp_path):
 
 def test_page_says_when_prompts_are_left_out(result, tmp_path, monkeypatch):
     """Prompts missing from the explorer without a word."""
-    monkeypatch.setattr("exitbench.report.page._EXPLORER_BUDGET_BYTES", 20_000)
+    monkeypatch.setattr("exitbench.report.page.EXPLORER_BUDGET_BYTES", 20_000)
     text = write_report([result], tmp_path / "small.html").read_text(encoding="utf-8")
     assert re.search(r"shows \d+ of 24\s+prompts", text)
 

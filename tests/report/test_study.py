@@ -42,9 +42,9 @@ def data(text):
 
 def test_every_chapter_with_its_numbers(tmp_path):
     """A chapter left out although its rows are there, or charts without data."""
-    text = written(study_rows(), tmp_path, finding=finding(), command="exitbench study kinds.yaml")
+    text = written(study_rows(replayed=True), tmp_path, finding=finding(), command="exitbench study kinds.yaml")
     assert charts(text) == [
-        *("finding-models", "study-models", "study-decided"),
+        *("finding-models", "study-models", "study-across", "study-decided", "study-batch", "study-policies"),
         *("study-heat", "study-pairs", "study-progress", "study-characters"),
     ]
     there = data(text)

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from exitbench.api.folders import trace_folder
+from exitbench.config import ReportForm
 from exitbench.errors import ReportError
 from exitbench.policies import ExitPolicy, write_policy
 from exitbench.progress import SILENT, Progressor
@@ -13,15 +15,28 @@ from exitbench.replay.assemble import replay as replay_trace
 from exitbench.replay.calibrate import calibrate
 from exitbench.replay.result import Replay
 from exitbench.report import Result, write_report
-from exitbench.report.study_folders import is_study_folder, report_studies
+from exitbench.report.explorer import EXPLORER_BUDGET_BYTES, explorer_payload
+from exitbench.report.study_folders import Shown, is_study_folder, report_studies
 from exitbench.score import ScoreCard
 from exitbench.score import score as score_trace
+from exitbench.study.of_result import rows_of_result
 from exitbench.trace.store import is_trace_folder, read_trace
 from exitbench.trace.table import Trace
 
-__all__ = ["REPLAY_FILE", "are_studies", "policies_named", "read_result", "replay", "report", "save_policies", "score"]
+__all__ = ["REPLAY_FILE", "Reported", "policies_named", "read_result", "replay", "report", "save_policies", "score"]
 
 REPLAY_FILE = "replay.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reported:
+    """What was written, and what of it failed."""
+
+    path: Path
+    failed_cells: int
+    """Of studies."""
+    traces: list[Trace]
+    """Of single results."""
 
 
 def score(source: Trace | Path | str, *, seed: int | None = None, skip_corrupt: bool = False) -> ScoreCard:
@@ -92,29 +107,42 @@ def _replay_beside(file: Path, traced: Trace, *, partly: bool) -> Replay:
     return replayed
 
 
-def are_studies(paths: Sequence[Path | str]) -> bool:
-    """Whether the paths are folders of studies.
-
-    Raises:
-        ReportError: some are and some are not.
-    """
-    kinds = [is_study_folder(Path(path)) for path in paths]
-    if any(kinds) and not all(kinds):
-        other = paths[kinds.index(False)]
-        raise ReportError(f"{other} is no study and others are; give them to two calls of 'exitbench report'")
-    return any(kinds)
-
-
 def report(
-    paths: Sequence[Path | str], *, out: Path | str, seed: int | None = None, skip_corrupt: bool = False
-) -> Path:
-    """Write one self-contained HTML page on the results at `paths` to the file `out`, and return its path.
+    paths: Sequence[Path | str],
+    *,
+    out: Path | str,
+    form: ReportForm = "html",
+    seed: int | None = None,
+    skip_corrupt: bool = False,
+) -> Reported:
+    """Write one self-contained HTML page, a table or pictures on the results at `paths`.
+
+    Studies and single results may be mixed. A page on single results alone shows each of them in full.
+
+    Args:
+        paths: folders of studies, runs or traces, or saved scores.
+        out: the file to write; for pictures, a folder.
+        form: "html", "md", "csv" and "parquet" (every row), or "png" and "svg" (a folder of pictures).
+        seed: of scoring; the traces' own if left out.
+        skip_corrupt: leave out parts of traces that are damaged.
 
     Raises:
-        ReportError: a path without results, or studies beside other results.
+        ReportError: a path without results.
     """
-    if are_studies(paths):
-        report_studies([Path(path) for path in paths], Path(out))
-        return Path(out)
-    results = [read_result(Path(path), seed=seed, skip_corrupt=skip_corrupt) for path in paths]
-    return write_report(results, Path(out))
+    studies = [Path(path) for path in paths if is_study_folder(Path(path))]
+    others = [Path(path) for path in paths if Path(path) not in studies]
+    results = [read_result(path, seed=seed, skip_corrupt=skip_corrupt) for path in others]
+    failed = 0
+    if form == "html" and not studies:
+        write_report(results, Path(out))
+    else:
+        budget = EXPLORER_BUDGET_BYTES // max(1, len(results))
+        shown = [_shown(path, result, budget) for path, result in zip(others, results, strict=True)]
+        failed = report_studies(studies, Path(out), form=form, results=shown)
+    return Reported(path=Path(out), failed_cells=failed, traces=[r.trace for r in results if r.trace is not None])
+
+
+def _shown(path: Path, result: Result, budget_bytes: int) -> Shown:
+    explorer = None if result.trace is None else explorer_payload(result.trace, budget_bytes=budget_bytes)
+    title = f"{result.card.model.name} on {result.card.workload.name}"
+    return Shown(path=path, title=title, rows=rows_of_result(result.card, result.replay), explorer=explorer)

@@ -16,6 +16,7 @@ from exitbench.cli.printing import (
     progress_on_stderr,
     table_of,
 )
+from exitbench.config import ReportForm
 from exitbench.options import JsonOption, QuietOption, ReplayGroup, ScoreSeedOption, SkipCorruptOption, grouped
 
 __all__ = ["list_parts", "replay", "report", "score"]
@@ -93,30 +94,30 @@ def replay(
 
 
 def report(
-    paths: Annotated[
-        list[Path], typer.Argument(help="Folders of runs or traces, or score.json files; or folders of studies.")
-    ],
-    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    paths: Annotated[list[Path], typer.Argument(help="Folders of runs, traces or studies, or score.json files.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="What to write: a file; for pictures a folder.", show_default="report.FORMAT, or report-figures"
+        ),
+    ] = None,
+    form: Annotated[
+        ReportForm,
+        typer.Option("--format", help="A page; a table as Markdown; every row as CSV or Parquet; pictures."),
+    ] = "html",
     skip_corrupt: SkipCorruptOption = False,
     seed: ScoreSeedOption = None,
 ) -> None:
-    """Write one self-contained HTML page on some results."""
+    """Write one self-contained HTML page, or tables or pictures, on some results."""
     from exitbench import api
-    from exitbench.api.reading import are_studies
-    from exitbench.report import write_report
-    from exitbench.report.study_folders import report_studies
 
-    if are_studies(paths):
-        failed = report_studies(paths, out)
-        STDOUT.print(Text(str(out.resolve())), soft_wrap=True)
-        if failed:
-            STDERR.print(Text(f"{failed} cells failed; the page names them", style="red"))
-            raise typer.Exit(1)
-        return
-    results = [api.read_result(path, seed=seed, skip_corrupt=skip_corrupt) for path in paths]
-    page = write_report(results, out)
-    STDOUT.print(Text(str(page.resolve())), soft_wrap=True)
-    fail_if_samples_failed(*(result.trace for result in results))
+    target = out or Path("report-figures" if form in ("png", "svg") else f"report.{form}")
+    done = api.report(paths, out=target, form=form, seed=seed, skip_corrupt=skip_corrupt)
+    STDOUT.print(Text(str(done.path.resolve())), soft_wrap=True)
+    if done.failed_cells:
+        STDERR.print(Text(f"{done.failed_cells} cells failed; the report names them", style="red"))
+        raise typer.Exit(1)
+    fail_if_samples_failed(*done.traces)
 
 
 def list_parts(

@@ -21,8 +21,10 @@ from exitbench.report.text import visible, visible_token
 from exitbench.trace.decided import first_match_depths
 from exitbench.trace.table import SampleInfo, Trace
 
-__all__ = ["PROBABILITY_STEPS", "explorer_payload"]
+__all__ = ["EXPLORER_BUDGET_BYTES", "PROBABILITY_STEPS", "explorer_payload"]
 
+EXPLORER_BUDGET_BYTES = 10_000_000
+"""For all explorers of a page together; the charts' library takes 1 MB more."""
 PROBABILITY_STEPS = 10_000
 """Probabilities travel as integers 0..PROBABILITY_STEPS."""
 

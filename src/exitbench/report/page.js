@@ -20,7 +20,9 @@
   // --- charts -------------------------------------------------------------------------------------------------------
 
   const darkScheme = window.matchMedia("(prefers-color-scheme: dark)");
-  let views = [];
+  const darkStyle = document.getElementById("dark"); // the dark colours, which hold where its media query does
+  const isDark = () => window.matchMedia(darkStyle.media).matches;
+  const views = new Map(); // place of a chart -> what is drawn there
 
   // The page's own colours, as the configuration of every chart.
   function chartConfig() {
@@ -54,20 +56,22 @@
     };
   }
 
-  async function drawCharts() {
-    views.forEach((view) => view.finalize());
-    views = [];
+  async function draw(place, options) {
+    views.get(place)?.finalize();
+    views.delete(place);
+    const spec = read(place.dataset.spec);
+    if (!place.dispatchEvent(new CustomEvent("draw", { detail: spec, cancelable: true }))) return;
+    const view = await window.vegaEmbed(place, spec, options);
+    views.set(place, view);
+    place.dispatchEvent(new CustomEvent("drawn", { detail: view.view }));
+  }
+
+  async function drawCharts(places) {
     const options = {
-      renderer: "svg", actions: false, ast: true, config: chartConfig(),
-      tooltip: { theme: darkScheme.matches ? "dark" : "light" },
+      renderer: "svg", actions: false, ast: true, config: chartConfig(), tooltip: { theme: isDark() ? "dark" : "light" },
     };
-    for (const place of document.querySelectorAll(".chart")) {
-      const spec = read(place.dataset.spec);
-      if (!place.dispatchEvent(new CustomEvent("draw", { detail: spec, cancelable: true }))) continue;
-      const view = await window.vegaEmbed(place, spec, options);
-      views.push(view);
-      place.dispatchEvent(new CustomEvent("drawn", { detail: view.view }));
-    }
+    for (const place of places) await draw(place, options);
+    performance.mark("charts");
     document.documentElement.dataset.charts = "drawn";
   }
 
@@ -289,11 +293,22 @@
     }
   }
 
+  // --- light and dark -----------------------------------------------------------------------------------------------
+
+  // As the reader's system has it, until the button is used.
+  function toggleScheme() {
+    darkStyle.media = isDark() ? "not all" : "all";
+    redraw();
+  }
+
   document.querySelectorAll(".explorer").forEach((root) => new Explorer(root));
-  let drawn = drawCharts(); // one drawing at a time, however often the scheme changes
-  const redraw = () => {
-    drawn = drawn.then(drawCharts);
-  };
+  const everywhere = () => document.querySelectorAll(".chart");
+  let drawn = drawCharts(everywhere()); // one drawing at a time, however often the scheme changes
+  function redraw(event) {
+    const places = event?.type === "redraw" ? [event.detail] : everywhere();
+    drawn = drawn.then(() => drawCharts(places));
+  }
   darkScheme.addEventListener("change", redraw);
+  document.getElementById("scheme").addEventListener("click", toggleScheme);
   document.addEventListener("redraw", redraw);
 })();

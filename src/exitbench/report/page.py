@@ -14,7 +14,7 @@ from exitbench.report import figures
 from exitbench.report.cautions import cautions
 from exitbench.report.chapters import Chapter, chapters, opening_chart
 from exitbench.report.chart_parts import Chart
-from exitbench.report.explorer import explorer_payload
+from exitbench.report.explorer import EXPLORER_BUDGET_BYTES, explorer_payload
 from exitbench.report.glossary import GLOSSARY
 from exitbench.report.pays import pays
 from exitbench.report.policy_charts import PolicyChapter, policy_chapter
@@ -23,9 +23,6 @@ from exitbench.report.result import Result
 from exitbench.score.scorecard import ScoreCard
 
 __all__ = ["write_report"]
-
-_EXPLORER_BUDGET_BYTES = 10_000_000
-"""For all explorers of a page together; the charts' library takes 1 MB more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +58,7 @@ def write_report(results: Sequence[Result], out: Path) -> Path:
     """
     if not results:
         raise ReportError("no results to report; give at least one folder with a score.json")
-    budget = _EXPLORER_BUDGET_BYTES // len(results)
+    budget = EXPLORER_BUDGET_BYTES // len(results)
     sections = [_section(f"r{number}", result, budget) for number, result in enumerate(results)]
     disk.write_text(out, _render(sections))
     return out

@@ -40,6 +40,7 @@ def render(template: str, *, scripts: tuple[str, ...], **values: Any) -> str:
         .get_template(template)
         .render(
             css=Markup(_asset("page.css")),  # noqa: S704 -- our own files, as are the scripts
+            dark_css=Markup(_asset("dark.css")),  # noqa: S704
             scripts=[Markup(script) for script in running],  # noqa: S704
             script_hashes=[_csp_hash(script) for script in running],
             **values,

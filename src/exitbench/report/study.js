@@ -1,4 +1,5 @@
-// Fills the charts of a study's page with the rows that its choices ask for, and sorts its table.
+// Fills the charts of a study's page with the rows that its choices ask for, sorts and narrows its table, and tells of a
+// number what made it.
 //
 // Runs before page.js, which draws the charts and tells here of each one before and after. Labels are untrusted: they reach the
 // page through textContent and as data of charts alone.
@@ -8,13 +9,14 @@
   const data = place ? JSON.parse(place.textContent) : null;
   const views = new Map(); // id of a specification -> the view drawn from it
   const choices = new Map(); // name -> the element that holds a choice
+  const leftOut = new Set(); // cells that the reader has filtered out, by what is known of their models
 
   const chosen = (name) => Number(choices.get(name)?.value ?? 0);
   const chosenName = (name) => choices.get(name)?.value ?? "";
 
   // Model and figure of a cell or list, in the form they travel in.
   const named = (list, name) => list.find(([found]) => found === name);
-  const inContext = () => data.cells.filter((cell) => cell.context === chosen("context"));
+  const inContext = () => data.cells.filter((cell) => cell.context === chosen("context") && !leftOut.has(cell));
   const group = (cell) => data.groups[chosenName("group")][cell.model] ?? "not known";
   const checkpoints = (model) => inContext()
     .filter((cell) => cell.model === model && cell.place !== null)
@@ -48,7 +50,8 @@
     for (const cell of checkpoints(chosen("model"))) {
       (cell.by_depth[name] ?? []).forEach((value, depth) => {
         if (value === null) return;
-        rows.push({ x: cell.when.join("|").replace(/^step | tokens$/g, ""), label: spoken(cell), depth, value, colour: value });
+        const x = cell.when.join("|").replace(/^step | tokens$/g, "");
+        rows.push({ cell: cell.index, figure: name, x, label: spoken(cell), depth, value, colour: value });
       });
     }
     const scaled = logarithmic && rows.every((row) => row.value > 0);
@@ -77,8 +80,9 @@
           const value = values[index];
           index += 1;
           if (value === null) return;
-          rows.push({ a: low, b: high, value });
-          if (low !== high) rows.push({ a: high, b: low, value });
+          const common = { cell: cell.index, figure: name, value };
+          rows.push({ ...common, a: low, b: high });
+          if (low !== high) rows.push({ ...common, a: high, b: low });
         });
       });
     }
@@ -96,7 +100,7 @@
       const ees = cell.plain.ees;
       if (!ees || cell.place === null) continue;
       const mine = cell.model === chosen("model");
-      const common = { name: data.models[cell.model], group: group(cell), chosen: mine };
+      const common = { cell: cell.index, figure: "ees", name: data.models[cell.model], group: group(cell), chosen: mine };
       const x = across(cell);
       if (x === null || x === undefined) continue;
       rows.push({ ...common, ...figureOf(ees), what: "checkpoint", order: cell.place, x, label: spoken(cell) });
@@ -118,7 +122,7 @@
 
   function decided() {
     const rows = ended().flatMap((cell) => (cell.by_depth.decided ?? []).map((value, depth) => ({
-      name: cell.name, group: group(cell), depth, x: depth / cell.blocks, value,
+      cell: cell.index, figure: "decided", name: cell.name, group: group(cell), depth, x: depth / cell.blocks, value,
     }))).filter((row) => row.value !== null);
     return { rows, title: "Decided curves, each model at its last checkpoint" };
   }
@@ -130,12 +134,51 @@
     const rows = ended().filter((cell) => cell.plain[name]).map((cell) => {
       const figure = figureOf(cell.plain[name]);
       const null_ = name === "ees" && cell.null ? cell.null[0] : null;
-      return { name: cell.name, group: group(cell), ...figure, n: cell.n, null: null_ ?? figure.value, shown: null_ !== null };
+      const common = { cell: cell.index, figure: name, name: cell.name, group: group(cell) };
+      return { ...common, ...figure, n: cell.n, null: null_ ?? figure.value, shown: null_ !== null };
     }).sort((a, b) => b.value - a.value);
     const said = rows.length > 1
       ? `${title}: from ${rows[0].value.toFixed(3)} (${rows[0].name}) to ${rows.at(-1).value.toFixed(3)} (${rows.at(-1).name})`
       : title;
     return { rows, title: said };
+  }
+
+  function across() {
+    const axis = chosenName("across");
+    const found = named(data.plain, chosenName("across-figure"));
+    const rows = ended().filter((cell) => cell.plain[found[0]] && axis in cell.across).map((cell) => {
+      const place = cell.across[axis];
+      const x = axis === "release_month" ? Date.parse(place) : place;
+      const common = { cell: cell.index, figure: found[0], name: cell.name, group: group(cell) };
+      return { ...common, x, place: typeof place === "number" ? place.toLocaleString("en") : place, ...figureOf(cell.plain[found[0]]) };
+    });
+    return { rows, title: `${found[1]} over ${choices.get("across").selectedOptions[0].text}, ${rows.length} models` };
+  }
+
+  function batch() {
+    const rows = ended().flatMap((cell) => cell.batch.filter(([, value]) => value !== null).map(([x, value]) => ({
+      cell: cell.index, figure: "batch", name: cell.name, group: group(cell), x, value,
+    })));
+    return { rows, title: "What is left to skip in batches" };
+  }
+
+  // A colour a policy; a line for each of its choices of probes.
+  function policies() {
+    const list = choices.get("ended");
+    const cells = ended().filter((cell) => cell.held.length);
+    const before = list.value;
+    list.replaceChildren(...cells.map((cell) => new Option(cell.name, `${cell.index}`)));
+    if (cells.some((cell) => `${cell.index}` === before)) list.value = before;
+    const cell = data.cells[Number(list.value)];
+    if (cells.length === 0) return { rows: [], title: "No policy" };
+    const saving = chosen("saving");
+    const rows = cell.held.map(([policy, target, x, ...saved]) => ({
+      cell: cell.index, figure: data.policies[policy], name: data.policies[policy], target: data.targets[target],
+      group: data.policies[policy].split(" ")[0], x, value: saved[saving],
+    })).filter((row) => row.x !== null && row.value !== null);
+    const names = [...new Set(data.policies.map((name) => name.split(" ")[0]))];
+    const drawn = names.filter((name) => rows.some((row) => row.group === name));
+    return { rows, signals: { levels: names, drawn }, title: `What policies save and change on ${cell.name}` };
   }
 
   const fillers = {
@@ -146,6 +189,9 @@
     "study-loss": () => against((cell) => cell.loss, "EES against loss"),
     "study-decided": decided,
     "study-models": models,
+    "study-across": across,
+    "study-batch": batch,
+    "study-policies": policies,
   };
 
   // --- choices ------------------------------------------------------------------------------------------------------
@@ -160,36 +206,98 @@
     return { rows, signals };
   }
 
+  const redraw = (id) => {
+    const place = document.querySelector(`.chart[data-spec="${id}"]`);
+    document.dispatchEvent(new CustomEvent("redraw", { detail: place }));
+  };
+
   function refill(id) {
     const { rows, signals } = filled(id);
     if (rows.length === 0) return; // its chart is hidden
     const view = views.get(id);
     if (!view) {
-      document.dispatchEvent(new CustomEvent("redraw"));
+      redraw(id);
       return;
     }
     for (const [name, value] of Object.entries(signals)) view.signal(name, value);
     view.data("rows", rows).runAsync();
   }
 
+  const drawnHere = () => [...document.querySelectorAll(".chart[data-spec^='study-']")];
+  const refillAll = () => drawnHere().forEach((chart) => refill(chart.dataset.spec));
+
   function listen() {
     for (const element of document.querySelectorAll("[data-choice]")) {
       choices.set(element.dataset.choice, element);
-      const only = element.dataset.fills ? [element.dataset.fills] : Object.keys(fillers);
       const moved = element.type === "range" ? "input" : "change";
-      element.addEventListener(moved, () => only.filter((id) => document.getElementById(id)).forEach(refill));
+      const { fills } = element.dataset;
+      const change = fills ? () => ("redraws" in element.dataset ? redraw : refill)(fills) : refillAll;
+      element.addEventListener(moved, change);
     }
-    for (const chart of document.querySelectorAll(".chart[data-spec^='study-']")) {
+    for (const chart of drawnHere()) {
       chart.addEventListener("draw", (event) => {
-        views.delete(chart.dataset.spec);
-        const { rows, signals } = filled(chart.dataset.spec);
+        const id = chart.dataset.spec;
+        views.delete(id);
+        const { rows, signals } = filled(id);
         if (rows.length === 0) event.preventDefault(); // scales without data would complain
         event.detail.datasets = { rows };
         for (const param of event.detail.params ?? []) param.value = signals[param.name] ?? param.value;
+        if (id === "study-across") for (const layer of event.detail.layer) layer.encoding.x = data.axes[chosenName("across")];
       });
-      chart.addEventListener("drawn", (event) => views.set(chart.dataset.spec, event.detail));
+      chart.addEventListener("drawn", (event) => {
+        views.set(chart.dataset.spec, event.detail);
+        event.detail.addEventListener("click", (_, item) => {
+          if (item?.datum?.cell !== undefined) tell(data.cells[item.datum.cell], item.datum.figure, item.datum.value);
+        });
+      });
     }
   }
+
+  // --- what made a number -------------------------------------------------------------------------------------------
+
+  function tell(cell, figure, value) {
+    const { names, texts, cells } = data.origins;
+    const dialog = document.getElementById("made");
+    dialog.querySelector("h2").textContent = `${figure.replaceAll("_", " ")} ${value} of ${[cell.name, ...cell.when].join(", ")}`;
+    const lines = names.flatMap((name, index) => {
+      const text = texts[cells[cell.index][index]];
+      if (text === undefined) return [];
+      const [term, told] = ["dt", "dd"].map((tag) => document.createElement(tag));
+      term.textContent = name;
+      told.textContent = text;
+      if (name === "command") told.className = "command";
+      return [term, told];
+    });
+    dialog.querySelector("dl").replaceChildren(...lines);
+    dialog.showModal();
+  }
+
+  document.querySelector("#made button").addEventListener("click", () => document.getElementById("made").close());
+  document.querySelector(".cells")?.addEventListener("click", (event) => {
+    const button = event.target.closest("button.made");
+    if (!button) return;
+    const shown = button.closest("td").textContent.trim();
+    tell(data.cells[Number(button.closest("tr").dataset.cell)], button.dataset.figure, shown);
+  });
+
+  // --- filters ------------------------------------------------------------------------------------------------------
+
+  // The table is narrowed by all filters; the charts, which show one thing measured at a time, by those of models.
+  function narrow() {
+    const wanted = [...document.querySelectorAll("[data-filter]")].filter((filter) => filter.value !== "");
+    const fits = (row, filters) => filters.every((filter) => row.dataset[filter.dataset.filter] === filter.value);
+    const ofModels = wanted.filter((filter) => !["workload", "readout"].includes(filter.dataset.filter));
+    const rows = [...document.querySelectorAll(".cells tbody tr")];
+    leftOut.clear();
+    for (const row of rows) {
+      row.hidden = !fits(row, wanted);
+      if (!fits(row, ofModels)) leftOut.add(data.cells[Number(row.dataset.cell)]);
+    }
+    document.getElementById("cells-shown").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} shown`;
+    refillAll();
+  }
+
+  for (const filter of document.querySelectorAll("[data-filter]")) filter.addEventListener("change", narrow);
 
   // --- table --------------------------------------------------------------------------------------------------------
 
@@ -216,5 +324,8 @@
   for (const button of document.querySelectorAll("th button.sort")) {
     button.addEventListener("click", () => sortBy(button.parentElement));
   }
+  data?.cells.forEach((cell, index) => {
+    cell.index = index;
+  });
   if (data) listen();
 })();

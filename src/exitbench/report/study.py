@@ -10,6 +10,7 @@ Non-goals: statistics across models (`exitbench.study` makes those, the page onl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 
@@ -19,9 +20,11 @@ from exitbench.report import study_charts
 from exitbench.report.chart_parts import Chart, finished
 from exitbench.report.glossary import GLOSSARY
 from exitbench.report.render import render
+from exitbench.report.study_across import Axis, axes_of
 from exitbench.report.study_cells import Cell, cells_of
 from exitbench.report.study_charts import ROWS
 from exitbench.report.study_finding import finding_chapter
+from exitbench.report.study_origin import FILTERS, levels_of
 from exitbench.report.study_payload import DIGITS, Payload, payload_of
 from exitbench.report.study_pictures import study_pictures
 from exitbench.report.study_table import failures, headings, table_rows
@@ -29,6 +32,12 @@ from exitbench.study.finding import Finding
 from exitbench.study.rows import Row
 
 __all__ = ["study_pictures", "write_study_page"]
+
+
+FEW_MODELS = 60
+"""Up to so many, each has a line of text to itself."""
+SAVINGS = ("blocks skipped", "FLOPs, net of probes and of states copied", "bytes, net of probes and of states deferred")
+"""What a policy saves, in the order of the payload."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +51,13 @@ class _Drawn:
 
 
 def write_study_page(
-    rows: Sequence[Row], out: Path, *, title: str, finding: Finding | None = None, command: str = ""
+    rows: Sequence[Row],
+    out: Path,
+    *,
+    title: str,
+    finding: Finding | None = None,
+    command: str = "",
+    explored: Sequence[tuple[str, dict[str, Any]]] = (),
 ) -> Path:
     """Write the page of a study and return its path.
 
@@ -52,6 +67,7 @@ def write_study_page(
         title: of the study, for people.
         finding: the finding that was made from these rows, if the study asked for one.
         command: what made the study, as typed.
+        explored: title and tokens of results that have a trace, see `explorer`.
 
     Raises:
         ReportError: no rows.
@@ -61,6 +77,7 @@ def write_study_page(
         raise ReportError("no rows to report; give the folder of a study in which at least one cell was measured")
     cells = cells_of(rows)
     payload = payload_of(cells)
+    axes = axes_of(cell["across"] for cell in payload.cells if cell["ended"])
     page = render(
         "study.html.j2",
         scripts=("study.js", "page.js"),
@@ -73,7 +90,13 @@ def write_study_page(
         failures=failures(cells),
         payload=payload,
         training=_training(cells, payload),
-        comparison=_comparison(payload),
+        comparison=_comparison(payload, axes),
+        axes=[(axis.name, axis.title) for axis in axes],
+        data=payload.to_json() | {"axes": {axis.name: axis.x.to_dict() for axis in axes}},
+        filters=_filters(cells),
+        filter_names=FILTERS,
+        savings=SAVINGS,
+        explored=explored,
         digits=DIGITS,
         glossary=GLOSSARY,
         libraries=sorted({row.first.libraries for row in cells if row.first.libraries}),
@@ -134,19 +157,39 @@ def _progress(key: str, x: alt.X, note: str) -> _Drawn:
     return _Drawn(key=key, chart=finished(study_charts.progress(ROWS, x=x), title="EES", note=note, height=320))
 
 
-def _comparison(payload: Payload) -> list[_Drawn]:
+def _filters(cells: Sequence[Cell]) -> dict[str, list[str]]:
+    """What the table can be narrowed by: only what tells cells apart."""
+    columns = zip(*(levels_of(cell) for cell in cells if cell.failure is None), strict=True)
+    found = {name: sorted(set(levels)) for name, levels in zip(FILTERS, columns, strict=False)}
+    return {name: levels for name, levels in found.items() if len(levels) > 1}
+
+
+def _comparison(payload: Payload, axes: Sequence[Axis]) -> list[_Drawn]:
     """Charts of the chapter that compares models, each as it ended."""
     ended = [cell for cell in payload.cells if cell["ended"]]
     drawn = []
     if payload.plain:
         count = max(sum(c["context"] == context for c in ended) for context in range(len(payload.contexts)))
+        space = 24 if count <= FEW_MODELS else 12
         note = "Bars are 95 % intervals, each its own: overlapping intervals settle nothing."
         if any(cell["null"] for cell in ended):
             note += " Grey ticks: mean EES of untrained models of the same shape."
-        chart = finished(study_charts.dots(ROWS), title="Models", note=note, height=max(140, 24 * count))
+        chart = finished(study_charts.dots(ROWS), title="Models", note=note, height=max(140, space * count))
         drawn.append(_Drawn(key="study-models", chart=chart, choices=("plain",)))
+    if payload.plain and axes:
+        note = "Bars are 95 % intervals. Models of which it is not known where they stand on the axis are left out."
+        chart = finished(study_charts.across(ROWS, x=axes[0].x), title="Across models", note=note, height=340)
+        drawn.append(_Drawn(key="study-across", chart=chart, choices=("across", "across-figure")))
     if any("decided" in cell["by_depth"] for cell in ended):
         note = "With blocks of equal cost, the area under a curve is EES. Of checkpoints the last one is shown."
         chart = finished(study_charts.curves(ROWS), title="Decided curves", note=note, height=360)
         drawn.append(_Drawn(key="study-decided", chart=chart))
+    if any(cell["batch"] for cell in ended):
+        note = "A block is skipped only where every row of the batch has settled: savings fade as batches grow."
+        chart = finished(study_charts.batches(ROWS), title="Batches", note=note, height=300)
+        drawn.append(_Drawn(key="study-batch", chart=chart))
+    if any(cell["held"] for cell in ended):
+        note = "Lines join what one policy with its probes was held to. Below 0 it costs more than it saves."
+        chart = finished(study_charts.frontiers(ROWS), title="Policies", note=note, height=340)
+        drawn.append(_Drawn(key="study-policies", chart=chart, choices=("ended", "saving")))
     return drawn

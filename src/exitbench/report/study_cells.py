@@ -33,6 +33,10 @@ class Cell:
     """figure -> (smaller depth, larger depth) -> value"""
     twins: list[float] = field(default_factory=list)
     """EES of untrained models of the same shape, one a seed."""
+    batch: dict[float, float] = field(default_factory=dict)
+    """rows decoded in lockstep -> share of the blocks' work left to skip"""
+    policies: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
+    """(policy with its probes, what it was held to) -> figure -> value"""
 
     @property
     def context(self) -> Context:
@@ -80,6 +84,12 @@ def _cell(rows: Sequence[Row]) -> Cell:
         if row.figure == "ees_untrained" and row.variant is not None:
             if (twin := finite(row.value)) is not None:
                 cell.twins.append(twin)
+        elif row.variant is not None and row.target is not None:
+            if (value := finite(row.value)) is not None:
+                cell.policies.setdefault((row.variant, row.target), {})[row.figure] = value
+        elif row.figure == "batch" and row.at is not None:
+            if (value := finite(row.value)) is not None:
+                cell.batch[row.at] = value
         elif row.variant is not None or row.target is not None or row.at is not None:
             continue
         elif row.depth is None:

@@ -13,7 +13,19 @@ import altair as alt
 
 from exitbench.report.chart_parts import SHARE, number_tip
 
-__all__ = ["ROWS", "curves", "dots", "heat_map", "loss_axis", "matrix", "progress", "training_axis"]
+__all__ = [
+    "ROWS",
+    "across",
+    "batches",
+    "curves",
+    "dots",
+    "frontiers",
+    "heat_map",
+    "loss_axis",
+    "matrix",
+    "progress",
+    "training_axis",
+]
 
 ROWS = alt.NamedData(name="rows")
 """No rows yet."""
@@ -160,6 +172,62 @@ def dots(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         ),
         coloured.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q").add_params(*_levels(levels)),
         coloured.mark_point(filled=True, opacity=1, size=75).encode(x=x, tooltip=tips),
+    ]
+
+
+def across(data: Any, *, x: alt.X, levels: Sequence[str] = ()) -> list[alt.Chart]:
+    """One figure of each model with its interval, over what is known of the model.
+
+    Columns: name, group, x, value, low, high, interval. Signals: as `_levels`.
+    """
+    base = alt.Chart(data).encode(x=x, color=_group())
+    y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, padding=10))
+    tips = [_MODEL_TIP, alt.Tooltip("group:N"), alt.Tooltip("place:N", title="at"), *_INTERVAL_TIPS]
+    return [
+        base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels)),
+        base.mark_point(filled=True, opacity=1, size=65).encode(y=y, tooltip=tips),
+    ]
+
+
+def batches(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
+    """What is left to skip where rows are decoded together and leave only together.
+
+    Columns: name, group, x (rows), value. Signals: as `_levels`.
+    """
+    base = alt.Chart(data).encode(
+        x=alt.X("x:Q", title="rows decoded together (log scale)", scale=alt.Scale(type="log", base=2)),
+        y=alt.Y("value:Q", title="share of the blocks' work", scale=alt.Scale(zero=True)),
+        color=_group(),
+        detail="name:N",
+    )
+    tips = [_MODEL_TIP, alt.Tooltip("group:N"), number_tip("x", "rows", "d"), number_tip("value", "share", ".3f")]
+    return [
+        base.mark_line(strokeWidth=1.8).add_params(*_levels(levels)),
+        base.mark_point(filled=True, size=40).encode(tooltip=tips),
+    ]
+
+
+def frontiers(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
+    """What the policies of one model save against what they change, a line a policy with its probes.
+
+    Columns: name (policy with probes), group (policy), target, x (disagreement), value (saving). Signals: as `_levels`.
+    """
+    shares = alt.Axis(format=".1~%", tickCount=6)
+    base = alt.Chart(data).encode(
+        x=alt.X("x:Q", title="tokens changed, share", axis=shares, scale=alt.Scale(zero=True)),
+        y=alt.Y("value:Q", title="saved, share", axis=shares, scale=alt.Scale(zero=True)),
+        color=_group(),
+        detail="name:N",
+    )
+    tips = [
+        alt.Tooltip("name:N", title="policy"),
+        alt.Tooltip("target:N", title="held to"),
+        number_tip("x", "changed", ".2%"),
+        number_tip("value", "saved", ".1%"),
+    ]
+    return [
+        base.mark_line(strokeWidth=1.2, opacity=0.6).encode(order="x:Q").add_params(*_levels(levels)),
+        base.mark_point(filled=True, opacity=1, size=45).encode(tooltip=tips),
     ]
 
 

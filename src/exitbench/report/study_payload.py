@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from exitbench.report.study_across import places_of
 from exitbench.report.study_cells import Cell, Context, finite, last_checkpoints, training_of
 from exitbench.report.study_figures import BY_DEPTH, BY_PAIR, PLAIN, Shown, shown
+from exitbench.report.study_origin import Origins, origins_of
 from exitbench.report.text import visible
 
 __all__ = ["DIGITS", "Payload", "compact", "payload_of", "when"]
@@ -22,6 +24,8 @@ MATRIX_BUDGET = 300_000
 """Values of all matrices together; they take about 7 bytes each."""
 DIAGONAL = {"cka": 1.0, "angular_distance": 0.0}
 """What a depth is to itself, by definition; it is not measured."""
+FRONTIER = ("policy_disagreement", "policy_savings", "policy_net_flops", "policy_net_bytes")
+"""Figures of a policy that travel, in this order."""
 MAX_GROUPS = 8
 """Colours that can be told apart."""
 OTHER = "other"
@@ -43,6 +47,10 @@ class Payload:
     groups: dict[str, list[str | None]]
     """Factor -> level of each model."""
     cells: list[dict[str, Any]]
+    origins: Origins
+    policies: list[str]
+    """Policies with their probes, and below what they were held to."""
+    targets: list[str]
     stride: int
     """Of matrices every so manieth depth is kept, and the last."""
 
@@ -58,6 +66,9 @@ class Payload:
             "axis": self.axis,
             "groups": self.groups,
             "cells": self.cells,
+            "origins": self.origins.to_json(),
+            "policies": [visible(name) for name in self.policies],
+            "targets": [visible(name) for name in self.targets],
             **named,
         }
 
@@ -74,6 +85,7 @@ def payload_of(cells: Sequence[Cell]) -> Payload:
     axis = "tokens_seen" if all(c.first.tokens_seen is not None for c in in_training) and in_training else "step"
     num_values = sum(len(pairs) for cell in measured for pairs in cell.by_pair.values())
     stride = _stride(num_values)
+    policies, targets = (sorted({held[place] for cell in measured for held in cell.policies}) for place in (0, 1))
     return Payload(
         contexts=[_context_text(context, contexts) for context in contexts],
         models=[visible(model) for model in models],
@@ -90,10 +102,18 @@ def payload_of(cells: Sequence[Cell]) -> Payload:
                 "place": places.get(id(cell)),
                 "ended": id(cell) in ended,
                 "at": getattr(cell.first, axis),
+                "across": places_of(cell),
+                "held": [
+                    [policies.index(name), targets.index(target), *(_short(found.get(f)) for f in FRONTIER)]
+                    for (name, target), found in sorted(cell.policies.items())
+                ],
                 **_numbers(cell, stride),
             }
             for cell in measured
         ],
+        origins=origins_of(measured),
+        policies=policies,
+        targets=targets,
         stride=stride,
     )
 
@@ -112,6 +132,7 @@ def _numbers(cell: Cell, stride: int) -> dict[str, Any]:
         "loss": _short(cell.final_loss),
         "null": null,
         "n": cell.plain["ees"].n_tokens if "ees" in cell.plain else None,
+        "batch": [[_short(at), _short(value)] for at, value in sorted(cell.batch.items())],
         "by_depth": {visible(name): _column(values) for name, values in sorted(cell.by_depth.items())},
         "by_pair": {visible(name): _triangle(name, values, stride) for name, values in sorted(cell.by_pair.items())},
     }

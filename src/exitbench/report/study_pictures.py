@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
@@ -27,16 +27,17 @@ MAX_PANELS = 8
 _MATRICES = 5
 """Checkpoints of a model whose matrices are drawn, spread evenly."""
 _RAMP = ["#efefeb", "#d5efc3", "#a5dcc0", "#6cc5cd", "#4aa3cf", "#225ea8", "#0c2c84"]
-_CATEGORY = ["#0067a8", "#c04f00", "#00795c", "#a3417f", "#7a5c00", "#5b4bc4", "#3f4a55", "#b3261e"]
+_CATEGORY = ["#0067a8", "#c04f00", "#333333", "#9980ff", "#800000", "#cc8066", "#3300b3", "#806680"]
 _Cells = list[dict[str, Any]]
 
 
-def study_pictures(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Write a PNG for everything that the rows can show, and return their paths; none where no cell was measured.
+def study_pictures(rows: Sequence[Row], folder: Path, *, form: Literal["png", "svg"] = "png") -> list[Path]:
+    """Write a picture for everything that the rows can show, and return their paths; none where no cell was measured.
 
     Args:
         rows: all rows of a study.
         folder: made if it is missing; files of the same names are replaced.
+        form: of the files; PNG at twice the size.
     """
     payload = payload_of(cells_of(rows))
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,8 +46,8 @@ def study_pictures(rows: Sequence[Row], folder: Path) -> list[Path]:
         cells = [cell for cell in payload.cells if cell["context"] == number]
         suffix = "" if len(payload.contexts) == 1 else f"-{number + 1}-" + re.sub(r"\W+", "-", context).strip("-")
         for name, chart in _charts(payload, cells):
-            path = folder / (re.sub(r"[^\w-]", "-", name) + suffix + ".png")
-            _styled(chart).save(path, scale_factor=2)
+            path = folder / (re.sub(r"[^\w-]", "-", name) + suffix + f".{form}")
+            _styled(chart).save(path, scale_factor=2 if form == "png" else 1)
             written.append(path)
     return written
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exitbench.report.study_cells import Cell, finite
+from exitbench.report.study_origin import levels_of
 from exitbench.report.study_payload import compact, when
 
 __all__ = ["Entry", "TableRow", "failures", "headings", "table_rows"]
@@ -22,6 +23,7 @@ _NO_ROW = "not among what this study measured"
 class Entry:
     """One figure of the table."""
 
+    figure: str
     text: str
     """Its value; "n/a" where there is none."""
     sort: str
@@ -46,6 +48,8 @@ class TableRow:
     entries: tuple[Entry, ...]
     n_tokens: int | None
     n_prompts: int | None
+    levels: tuple[str, ...]
+    """See `study_origin.FILTERS`."""
 
 
 def headings() -> tuple[str, ...]:
@@ -78,16 +82,22 @@ def _table_row(cell: Cell) -> TableRow:
         entries=tuple(_entry(cell, figure) for figure, _ in _COLUMNS),
         n_tokens=None if ees is None else ees.n_tokens,
         n_prompts=None if ees is None else ees.n_prompts,
+        levels=levels_of(cell),
     )
 
 
 def _entry(cell: Cell, figure: str) -> Entry:
     row, value = cell.plain.get(figure), cell.value(figure)
     if row is None or value is None:
-        return Entry(text="n/a", sort="", reason=_NO_ROW if row is None else row.reason or "no reason was recorded")
+        return Entry(
+            figure=figure,
+            text="n/a",
+            sort="",
+            reason=_NO_ROW if row is None else row.reason or "no reason was recorded",
+        )
     low, high = finite(row.low), finite(row.high)
     interval = "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
-    return Entry(text=f"{value:.3f}", sort=f"{value:.6g}", interval=interval)
+    return Entry(figure=figure, text=f"{value:.3f}", sort=f"{value:.6g}", interval=interval)
 
 
 def _checkpoint(cell: Cell) -> str:

@@ -8,7 +8,7 @@ category.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from exitbench.config import Mode
 from exitbench.policies import POLICIES
@@ -24,7 +24,9 @@ from exitbench.stats.bootstrap import MIN_PROMPTS
 from exitbench.stats.figure import Curve, Figure
 from exitbench.stats.reasoned import Reasoned
 from exitbench.study.spec import PolicyEntry
-from exitbench.study.untrained import Untrained
+
+if TYPE_CHECKING:
+    from exitbench.study.untrained import Untrained
 
 __all__ = [
     "POLICY_FIGURES",
@@ -170,7 +172,7 @@ def representation_figures(record: Representation) -> Iterator[Found]:
         yield replace(found, n_tokens=drawn.get(found.figure, found.n_tokens), reason=reason)
 
 
-def untrained_figures(record: Untrained) -> Iterator[Found]:
+def untrained_figures(record: "Untrained") -> Iterator[Found]:
     """EES of every untrained twin, and their mean."""
     counts: dict[str, Any] = {"n_tokens": record.n_tokens, "n_prompts": record.n_prompts}
     spread = f"{_NO_INTERVAL}: twins differ by their seeds, see the spread of ees_untrained"

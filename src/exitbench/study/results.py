@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -54,6 +55,7 @@ MEASURED = ("figure", "variant", "target", "depth", "other_depth", "at")
 _NAMES_OF = {"weights_sha256": ("model", "source", "revision"), "workload_sha256": ("workload",)}
 """Column that settles what was measured -> columns that only name it then."""
 _NUMBERS = ("status", "value", "low", "high", "n_tokens", "n_prompts")
+_Seen = dict[tuple[Any, ...], tuple[Row, Path]]
 _REQUIRED = tuple(f.name for f in fields(Row) if f.default is not None and f.name != "tags")
 
 
@@ -65,9 +67,14 @@ def cell_key(row: Row) -> tuple[Any, ...]:
     return (row.model, row.revision, row.workload, *_identity(row))
 
 
-def read_rows(paths: Iterable[Path | str]) -> list[Row]:
-    """Read the rows of studies into one list, each figure of one cell once; see `read_studies`."""
-    return _once(row for study in read_studies(paths) for row in study)
+def read_rows(paths: Iterable[Path | str], *, beside: Iterable[tuple[Path, Row]] = ()) -> list[Row]:
+    """Read the rows of studies into one list, each figure of one cell once; see `read_studies`.
+
+    Args:
+        paths: of studies' folders, or of single files of rows.
+        beside: rows of other results, each with where it is from, held to the same.
+    """
+    return _once(_agreeing(chain(*map(_named_rows, map(Path, paths)), beside), {}))
 
 
 def read_studies(paths: Iterable[Path | str]) -> list[list[Row]]:
@@ -83,18 +90,8 @@ def read_studies(paths: Iterable[Path | str]) -> list[list[Row]]:
         ReportError: a path that holds no rows, a file that cannot be read whole, or two rows of one identity with
             different numbers, be it in two studies.
     """
-    seen: dict[tuple[Any, ...], tuple[Row, Path]] = {}
-    studies = []
-    for path in paths:
-        own: list[Row] = []
-        for file in _files(Path(path)):
-            for row in rows_of_file(file):
-                first, where = seen.setdefault((*_identity(row), *_place(row)), (row, file))
-                if _numbers(first) != _numbers(row):
-                    raise ReportError(_conflict(first, where, row, file))
-                own.append(row)
-        studies.append(_once(own))
-    return studies
+    seen: _Seen = {}
+    return [_once(_agreeing(_named_rows(Path(path)), seen)) for path in paths]
 
 
 def rows_of_file(path: Path) -> list[Row]:
@@ -134,6 +131,19 @@ def _files(path: Path) -> Iterator[Path]:
         what = "there is no such folder" if not path.is_dir() else f"it has no {CELLS}/*.parquet"
         raise ReportError(f"{plain(str(path))} is no study: {what}; give the --out folder of 'exitbench study'")
     yield from cells
+
+
+def _named_rows(path: Path) -> Iterator[tuple[Path, Row]]:
+    return ((file, row) for file in _files(path) for row in rows_of_file(file))
+
+
+def _agreeing(named: Iterable[tuple[Path, Row]], seen: _Seen) -> Iterator[Row]:
+    """The rows, refused where one says of an identity what another does not; `seen` grows by them."""
+    for file, row in named:
+        first, where = seen.setdefault((*_identity(row), *_place(row)), (row, file))
+        if _numbers(first) != _numbers(row):
+            raise ReportError(_conflict(first, where, row, file))
+        yield row
 
 
 def _other_schema(schema: pa.Schema) -> str | None:

@@ -1,0 +1,77 @@
+"""Results as files for other programs and for other pages: CSV, Parquet, Markdown.
+
+CSV and Parquet hold every row, so that nothing is lost; Markdown has the figures of the page's table. Names come from
+other people's files: in text they are made plain, in Parquet, which no terminal shows, they are as recorded.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from exitbench.files import write_text
+from exitbench.report.finding import markdown_findings
+from exitbench.report.study_cells import cells_of
+from exitbench.report.study_table import Entry, failures, headings, table_rows
+from exitbench.report.text import escape_markdown, plain
+from exitbench.study.finding import Finding
+from exitbench.study.rows import Row
+
+__all__ = ["write_csv", "write_markdown"]
+
+
+def write_csv(rows: Sequence[Row], out: Path) -> None:
+    """Write every row, missing as an empty cell and tags as JSON, atomically."""
+    text = io.StringIO()
+    names = [field.name for field in fields(Row)]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
+    write_text(out, text.getvalue())
+
+
+def write_markdown(rows: Sequence[Row], out: Path, *, title: str, finding: Finding | None = None) -> None:
+    """Write the table of cells, under the finding if there is one, atomically."""
+    cells = cells_of(rows)
+    head = ("model", "facts", "checkpoint", "workload", "readout", *headings(), "tokens", "prompts")
+    lines = [
+        (
+            *(row.model, row.facts, row.checkpoint, row.workload, row.readout),
+            *map(_entry, row.entries),
+            *map(_count, (row.n_tokens, row.n_prompts)),
+        )
+        for row in table_rows(cells)
+    ]
+    parts = [f"# {escape_markdown(title)}"]
+    if finding is not None:
+        parts.append(re.sub("^#", "##", markdown_findings([finding]).strip(), flags=re.MULTILINE))
+    if lines:
+        parts += ["## Every cell", _table(head, lines)]
+    if failed := failures(cells):
+        parts += ["## Failed cells", _table(("model", "checkpoint", "workload", "reason"), failed)]
+    commands = dict.fromkeys(row.command for row in rows)
+    parts += ["## Made with", "\n".join(f"- {escape_markdown(command)}" for command in commands)]
+    write_text(out, "\n\n".join(parts) + "\n")
+
+
+def _entry(entry: Entry) -> str:
+    return f"{entry.text} {entry.interval}".strip() if not entry.reason else f"n/a: {entry.reason}"
+
+
+def _count(count: int | None) -> str:
+    return "n/a" if count is None else f"{count:,}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([escape_markdown(text) for text in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, dict):
+        return plain(json.dumps(value, sort_keys=True)) if value else ""
+    return plain(value) if isinstance(value, str) else value

@@ -1,0 +1,82 @@
+"""Where each cell of a study's page comes from: what its numbers were made with, and what it can be chosen by.
+
+Commands and versions are the same for most cells, so that texts travel once and cells point at them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from exitbench.report.study_cells import Cell
+from exitbench.report.text import visible
+
+__all__ = ["FILTERS", "Origins", "levels_of", "origins_of"]
+
+_MADE = (
+    ("command", "command"),
+    ("study", "study"),
+    ("cell", "cell"),
+    ("source", "model loaded from"),
+    ("revision", "revision"),
+    ("weights_sha256", "weights, sha256"),
+    ("config_sha256", "config, sha256"),
+    ("workload", "workload"),
+    ("workload_sha256", "workload, sha256"),
+    ("on", "on"),
+    ("readout", "readout"),
+    ("dtype", "dtype"),
+    ("attention", "attention"),
+    ("device", "device"),
+    ("chat_template", "chat template"),
+    ("max_new_tokens", "new tokens at most"),
+    ("document_tokens", "tokens a document"),
+    ("limit", "prompts at most"),
+    ("seed", "seed"),
+    ("libraries", "libraries"),
+    ("created", "made"),
+)
+"""Column of a row -> what the page calls it, in the order in which they are read."""
+FILTERS = ("kind", "stage", "size", "workload", "readout")
+_SIZES = ((1, "up to 1 B"), (7, "1 to 7 B"), (20, "7 to 20 B"))
+"""Upper ends, in 10**9 active parameters."""
+_NOT_KNOWN = "not known"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origins:
+    """Texts, and which of them say how each cell was made."""
+
+    names: list[str]
+    """Of what is told."""
+    texts: list[str]
+    cells: list[list[int | None]]
+    """For every cell the place in `texts` of each of `names`; None is not known."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return vars(self)
+
+
+def origins_of(cells: Sequence[Cell]) -> Origins:
+    """How cells were made, in the order given."""
+    places: dict[str, int] = {}
+    made = [[_place(getattr(cell.first, column), places) for column, _ in _MADE] for cell in cells]
+    return Origins(names=[name for _, name in _MADE], texts=[visible(text) for text in places], cells=made)
+
+
+def levels_of(cell: Cell) -> tuple[str, ...]:
+    """The level of a cell in each of `FILTERS`, as it was recorded."""
+    row = cell.first
+    size = row.active_params_b if row.active_params_b is not None else row.total_params_b
+    workload = row.workload if row.on is None else f"{row.workload}, on {row.on}"
+    return (row.kind or _NOT_KNOWN, row.stage or _NOT_KNOWN, _size(size), workload, row.readout)
+
+
+def _size(billions: float | None) -> str:
+    if billions is None:
+        return _NOT_KNOWN
+    return next((text for most, text in _SIZES if billions <= most), "over 20 B")
+
+
+def _place(value: object, places: dict[str, int]) -> int | None:
+    return None if value is None else places.setdefault(str(value), len(places))

@@ -1,0 +1,67 @@
+"""What one score card, and the replay beside it, would be as the rows of a study's cell.
+
+So that results of single runs stand beside those of studies. The study's name is that of the command that made them;
+the facts are those that the card was made with. Non-goals: reading files, and figures that a card does not hold.
+"""
+
+from collections.abc import Iterator
+
+from exitbench.replay.hold import ANY
+from exitbench.replay.result import Replay
+from exitbench.score.scorecard import ScoreCard
+from exitbench.study.figures import Found, card_figures, replay_figures
+from exitbench.study.rows import Row
+
+__all__ = ["rows_of_result"]
+
+SINGLE = "run"
+"""What stands in place of a study's name."""
+_FACTS = ("family", "generation", "release_month", "kind", "stage", "total_params_b", "active_params_b")
+
+
+def rows_of_result(card: ScoreCard, replay: Replay | None = None) -> list[Row]:
+    """The rows of one result.
+
+    Args:
+        card: of a trace.
+        replay: of the same trace, for figures of policies.
+    """
+    model, shape, settings, workload = card.model, card.shape, card.settings, card.workload
+    identity = {
+        "study": SINGLE,
+        "cell": f"{model.weights_sha256[:8]}-{workload.sha256[:8]}",
+        "model": model.name,
+        "source": model.source,
+        "revision": model.revision,
+        "weights_sha256": model.weights_sha256,
+        "config_sha256": model.config_sha256,
+        "workload": workload.name,
+        "workload_sha256": workload.sha256,
+        "on": settings.on,
+        "readout": settings.readout,
+        "dtype": settings.dtype,
+        "attention": settings.attention,
+        "device": settings.device,
+        "chat_template": settings.chat_template,
+        "max_new_tokens": settings.max_new_tokens,
+        "document_tokens": settings.document_tokens,
+        "limit": settings.limit,
+        "seed": card.seed,
+        "libraries": ", ".join(f"{name} {version}" for name, version in sorted(card.libraries.items())),
+        **{name: getattr(card.facts, name) for name in _FACTS},
+        "num_blocks": shape.num_blocks,
+        "hidden_size": shape.hidden_size,
+        "vocab_size": shape.vocab_size,
+        "command": card.command,
+        "created": card.created,
+    }
+    found = [*card_figures(card), *_policies(replay)]
+    return [Row(**identity, status=figure.status, **vars(figure)) for figure in found]
+
+
+def _policies(replay: Replay | None) -> Iterator[Found]:
+    if replay is None:
+        return
+    first = replay.points[0]
+    held = [p for p in replay.points if (p.procedure, p.risk, p.eps) == (first.procedure, first.risk, first.eps)]
+    yield from replay_figures(replay, [None if p.probes == ANY else f"{p.policy} {p.probes}" for p in held])

@@ -1,0 +1,43 @@
+"""What made a cell, and what it is narrowed by."""
+
+import pytest
+
+from exitbench.report.study_cells import cells_of
+from exitbench.report.study_origin import levels_of, origins_of
+from study_rows import row
+
+
+def test_texts_travel_once_and_point_back():
+    """The command of another cell, or one copy of it a cell."""
+    rows = [row(cell=name, model=name, source=f"org/{name}", command=f"run {name[0]}") for name in ("a1", "a2", "b1")]
+    origins = origins_of(cells_of(rows))
+    told = [
+        {name: origins.texts[at] for name, at in zip(origins.names, cell, strict=True) if at is not None}
+        for cell in origins.cells
+    ]
+    assert [cell["command"] for cell in told] == ["run a", "run a", "run b"]
+    assert [cell["model loaded from"] for cell in told] == ["org/a1", "org/a2", "org/b1"]
+    assert len(set(origins.texts)) == len(origins.texts)
+    assert "revision" not in told[0]
+
+
+def test_escapes_are_shown():
+    """A terminal escape or change of direction on its way to the page."""
+    origins = origins_of(cells_of([row(command="a\x1b[31m\u202e")]))
+    assert not {"\x1b", "\u202e"} & set("".join(origins.texts))
+
+
+@pytest.mark.parametrize(
+    ("active", "total", "size"),
+    [
+        (None, None, "not known"),
+        (None, 1.0, "up to 1 B"),
+        (3.0, 30.0, "1 to 7 B"),
+        (20.0, 20.0, "7 to 20 B"),
+        (20.1, 20.1, "over 20 B"),
+    ],
+)
+def test_size_is_that_of_active_parameters(active, total, size):
+    """A mixture of experts under its size in all, or 20 B on the wrong side of the claim's bound."""
+    cell = cells_of([row(active_params_b=active, total_params_b=total, kind="moe")])[0]
+    assert levels_of(cell) == ("moe", "not known", size, "mini, on text", "logit")
