@@ -24,12 +24,15 @@ def _assert_as_exact_as_naive(
 ) -> None:
     """Our error against float64 is at most 4 times that of the naive float32 computation, plus 8 roundings.
 
-    Errors are the largest of the array. The 8 roundings are there because the naive computation is sometimes exact by
-    luck. They are of the signal's largest magnitude, and at least of log V, the size of the log-sum-exps of which a
-    divergence is the difference. Ids and ranks must be equal: comparing is exact.
+    Errors are the largest of the array, and of two naive computations that add up in opposite orders, since one alone
+    is often exact by luck. The 8 roundings are there because both may be. They are of the signal's largest magnitude,
+    and at least of log V, the size of the log-sum-exps of which a divergence is the difference. Ids and ranks must be
+    equal: comparing is exact.
     """
     exact = naive_signals(logits.astype(np.float64), hidden.astype(np.float64), target)
     plain = naive_signals(logits.astype(np.float32), hidden.astype(np.float32), target)
+    last_first = (values[..., ::-1].astype(np.float32) for values in (logits, hidden))
+    backwards = naive_signals(*last_first, logits.shape[-1] - 1 - np.asarray(target))
     assert all(not SIGNALS.get(name).recorded_by_default for name in exact.keys() - ours.keys())
     for name, want in exact.items():
         if name not in ours:
@@ -38,10 +41,10 @@ def _assert_as_exact_as_naive(
             assert np.array_equal(ours[name], want), (name, np.argwhere(ours[name] != want)[:3])
             continue
         assert np.array_equal(np.isnan(ours[name]), np.isnan(want)), name
-        error, naive_error = (np.nan_to_num(np.abs(got - want)) for got in (ours[name], plain[name]))
+        error, *naive_errors = (np.nan_to_num(np.abs(got[name] - want)) for got in (ours, plain, backwards))
         roundings = 8 * np.finfo(np.float32).eps * max(1.0, math.log(logits.shape[-1]), np.nanmax(np.abs(want)))
         worst = np.unravel_index(error.argmax(), error.shape)
-        assert error.max() <= 4 * naive_error.max() + roundings, (name, worst, ours[name][worst], want[worst])
+        assert error.max() <= 4 * np.max(naive_errors) + roundings, (name, worst, ours[name][worst], want[worst])
 
 
 def _no_logits(*_: object) -> None:
