@@ -151,7 +151,7 @@ class StudyFolder:
 
     def failure(self, cell: Cell) -> Failure | None:
         """Why a cell that was tried failed; None for one that was measured."""
-        table = read_table(self.rows_of(cell.id), ["status", "figure", "reason"])
+        table = read_table(self.rows_of(cell.id), [*_OUTCOME, "reason"])
         return Failure(cell=cell.id, name=cell.name, reason=table["reason"][0].as_py()) if _has_failed(table) else None
 
     def is_measured(self, cell: str) -> bool:
@@ -184,16 +184,16 @@ class StudyFolder:
         Raises:
             ModelError: they differ.
         """
-        names = ["status", "figure", "weights_sha256", "config_sha256"]
+        hashes = ["weights_sha256", "config_sha256"]
         same = (cell.model.source, cell.model.load_revision)
         for other in self._cells:
             if (other.model.source, other.model.load_revision) != same or not self.is_tried(other):
                 continue
             file = self.rows_of(other.id)
-            table = read_table(file, names)
-            there = tuple(table[name][0].as_py() for name in names[2:])
+            table = read_table(file, [*_OUTCOME, *hashes])
             if _has_failed(table):
                 continue
+            there = tuple(table[name][0].as_py() for name in hashes)
             if there != (source.weights_sha256, source.config_sha256):
                 commit = _observed(file, table).commit
                 raise ModelError(

@@ -67,7 +67,7 @@ def cell_key(row: Row) -> tuple[Any, ...]:
 
 def read_rows(paths: Iterable[Path | str]) -> list[Row]:
     """Read the rows of studies into one list, each figure of one cell once; see `read_studies`."""
-    return _once(row for study in read_studies(paths) for row in study)
+    return _once(row for study in _read(paths) for row in study)
 
 
 def read_studies(paths: Iterable[Path | str]) -> list[list[Row]]:
@@ -83,8 +83,12 @@ def read_studies(paths: Iterable[Path | str]) -> list[list[Row]]:
         ReportError: a path that holds no rows, a file that cannot be read whole, or two rows of one identity with
             different numbers, be it in two studies.
     """
+    return [_once(study) for study in _read(paths)]
+
+
+def _read(paths: Iterable[Path | str]) -> Iterator[list[Row]]:
+    """The rows of each path, held against all that came before."""
     seen: dict[tuple[Any, ...], tuple[Row, Path]] = {}
-    studies = []
     for path in paths:
         own: list[Row] = []
         for file in _files(Path(path)):
@@ -93,8 +97,7 @@ def read_studies(paths: Iterable[Path | str]) -> list[list[Row]]:
                 if _numbers(first) != _numbers(row):
                     raise ReportError(_conflict(first, where, row, file))
                 own.append(row)
-        studies.append(_once(own))
-    return studies
+        yield own
 
 
 def rows_of_file(path: Path) -> list[Row]:
