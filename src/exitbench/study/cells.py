@@ -64,6 +64,11 @@ class StudiedModel:
         """For people."""
         return self.label if self.revision is None else f"{self.label} at {self.revision}"
 
+    @property
+    def weights(self) -> tuple[str | None, ...]:
+        """Which weights are meant."""
+        return (self.source, self.load_revision, self.weights_sha256, self.config_sha256)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudiedWorkload:
@@ -137,17 +142,18 @@ def plan(spec: StudySpec, base: Path, *, progress: Progressor = SILENT) -> list[
 
 def _deciding(cell: Cell) -> str:
     """What decides a cell's numbers among those of its study; a setting of the other mode does not."""
-    left_out = {"memory", "readout", *_OF_OTHER_MODE[cell.prompts.on]}
-    options = {name: value for name, value in asdict(cell.options).items() if name not in left_out}
-    model = (cell.model.source, cell.model.load_revision, cell.model.weights_sha256, cell.model.config_sha256)
-    return json.dumps([model, cell.prompts.workload.sha256, cell.readout, options])
+    options = _settings(cell.options, but=_OF_OTHER_MODE[cell.prompts.on])
+    return json.dumps([cell.model.weights, cell.prompts.workload.sha256, cell.readout, options])
+
+
+def _settings(options: TraceOptions, *, but: Sequence[str] = ()) -> dict[str, Any]:
+    """Those that may decide a number; the readout, which a path stands for here, is told apart elsewhere."""
+    return {name: value for name, value in asdict(options).items() if name not in ("memory", "readout", *but)}
 
 
 def _cell(model: StudiedModel, prompts: StudiedWorkload, readout: str, shared: dict[str, Any]) -> Cell:
     options = TraceOptions(on=prompts.on, readout=readout, **prompts.options)
-    deciding = {name: value for name, value in asdict(options).items() if name not in ("memory", "readout")}
-    weights = (model.source, model.load_revision, model.weights_sha256, model.config_sha256)
-    identity = shared | {"model": weights, "workload": prompts.workload.sha256, "options": deciding}
+    identity = shared | {"model": model.weights, "workload": prompts.workload.sha256, "options": _settings(options)}
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:_ID_DIGITS]
     return Cell(id=digest, model=model, prompts=prompts, options=options, readout=shared["readout"])

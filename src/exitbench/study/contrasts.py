@@ -112,10 +112,8 @@ def missing(contrast: Contrast, ref: FigureRef) -> str | None:
     units = contrast.comparable
     if not units or _with_values(contrast, ref)[0]:
         return None
-    rows = {unit.label: unit.one_of(ref) for unit in units}
-    without = {label: row for label, row in rows.items() if row is None or row.value is None}
-    first = next(iter(without.values()))
-    why = "no such row" if first is None else first.reason or "no reason given"
+    without = {unit.label: why for unit in units if (why := unit.why_missing(ref)) is not None}
+    why = next(iter(without.values()))
     if len(without) == len(units):
         return f"no {ref.text} of any of {len(units)} models: {why}"
     named = ", ".join(list(without)[:_MOST_NAMED]) + (", .." if len(without) > _MOST_NAMED else "")

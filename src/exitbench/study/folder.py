@@ -180,7 +180,7 @@ class StudyFolder:
 
     def failure(self, cell: Cell) -> Failure | None:
         """Why a cell that was tried failed; None for one that was measured."""
-        table = read_table(self.rows_of(cell.id), ["status", "figure", "reason"])
+        table = read_table(self.rows_of(cell.id), [*_OUTCOME, "reason"])
         return Failure(cell=cell.id, name=cell.name, reason=table["reason"][0].as_py()) if _has_failed(table) else None
 
     def is_measured(self, cell: str) -> bool:
@@ -203,15 +203,15 @@ class StudyFolder:
 
     def weights_of(self, model: StudiedModel) -> MeasuredWeights | None:
         """The weights that cells of a model were measured on; None if there are none yet."""
-        names = ["status", "figure", "weights_sha256", "config_sha256"]
+        hashes = ["weights_sha256", "config_sha256"]
         same = (model.source, model.load_revision)
         for cell in self._cells:
             if (cell.model.source, cell.model.load_revision) != same or not self.is_tried(cell):
                 continue
             file = self.rows_of(cell.id)
-            table = read_table(file, names)
+            table = read_table(file, [*_OUTCOME, *hashes])
             if not _has_failed(table):
-                weights, config = (table[name][0].as_py() for name in names[2:])
+                weights, config = (table[name][0].as_py() for name in hashes)
                 commit = _observed(file, table).commit
                 return MeasuredWeights(cell=cell.id, weights_sha256=weights, config_sha256=config, commit=commit)
         return None

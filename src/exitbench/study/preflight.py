@@ -10,6 +10,7 @@ step, by which the last checkpoint is told, and the factors. Other words may cha
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any, get_args
 
 from exitbench.errors import StudyError
@@ -58,9 +59,8 @@ def check_finding(spec: StudySpec, planned: Sequence[Row]) -> None:
     for where, ref in _refs(finding):
         if why := _why_no_figure(where, ref, spec, judged.on):
             raise StudyError(f"finding: {where}: {why}")
-    for why in _wrong_factors(finding, units(kept)):
-        raise StudyError(f"finding: {why}")
-    for why in _compares_nothing(finding, units(kept)):
+    models = units(kept)
+    for why in chain(_wrong_factors(finding, models), _compares_nothing(finding, models)):
         raise StudyError(f"finding: {why}")
 
 

@@ -140,10 +140,8 @@ def _unknown(unit: Unit, spec: FindingSpec) -> Iterator[tuple[str, str]]:
 
 
 def _without_figure(unit: Unit, spec: FindingSpec) -> str | None:
-    row = unit.one_of(spec.primary)
-    if row is None or row.value is None:
-        return f"no {spec.primary.text}: {'no such row' if row is None else row.reason or 'no reason given'}"
-    return None
+    why = unit.why_missing(spec.primary)
+    return None if why is None else f"no {spec.primary.text}: {why}"
 
 
 def falls_short(unit: Unit, spec: FindingSpec) -> str | None:

@@ -69,6 +69,13 @@ class Unit:
             )
         return found[0] if found else None
 
+    def why_missing(self, ref: FigureRef) -> str | None:
+        """Why it has no value of `ref`; None where it has one."""
+        row = self.one_of(ref)
+        if row is None:
+            return "no such row"
+        return None if row.value is not None else row.reason or "no reason given"
+
     def fact(self, name: str) -> str | float | bool | None:
         """A column or a tag, as the rows have it."""
         row = self.rows[0]
