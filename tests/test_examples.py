@@ -101,6 +101,7 @@ def test_the_notebook_is_kept_without_outputs():
     assert ran == []
 
 
+@pytest.mark.slow  # all of it, in a kernel of its own
 def test_the_notebook_runs(monkeypatch):
     """A notebook that the code has left behind."""
     nbclient = pytest.importorskip("nbclient", reason="pip install '.[docs]'")
