@@ -136,6 +136,7 @@ def test_memory_of_a_large_model():
     assert ways["cast, in memory"]["sha256"] == ways["cast, on disk"]["sha256"]
 
 
+@pytest.mark.slow  # kernels themselves: tests/signals/test_triton_readout.py
 def test_gpu_readout_in_the_interpreter():
     """A script that only somebody with a GPU would find broken."""
     pytest.importorskip(

@@ -146,7 +146,10 @@ def builders(make_trace, make_shape, make_block) -> Builders:
     return Builders(make_trace, make_shape, make_block)
 
 
-@pytest.fixture(scope="module", params=TYPES)
+# The others pass a decoder's trial among the fast tests: `test_matrix`.
+@pytest.fixture(
+    scope="module", params=[name if name in BY_CACHE else pytest.param(name, marks=pytest.mark.slow) for name in TYPES]
+)
 def case(request, builders) -> Case:
     """One model type, two prompts."""
     return builders.case(request.param, (13, 9))
