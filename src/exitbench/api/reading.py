@@ -16,16 +16,19 @@ from exitbench.replay.calibrate import calibrate
 from exitbench.replay.result import Replay
 from exitbench.report import Result, write_report
 from exitbench.report.explorer import EXPLORER_BUDGET_BYTES, explorer_payload
+from exitbench.report.page import charts_of
 from exitbench.report.study_folders import Shown, is_study_folder, report_studies
 from exitbench.score import ScoreCard
 from exitbench.score import score as score_trace
-from exitbench.study.of_result import rows_of_result
+from exitbench.study.of_result import labels_of, rows_of_result
 from exitbench.trace.store import is_trace_folder, read_trace
 from exitbench.trace.table import Trace
 
 __all__ = ["REPLAY_FILE", "Reported", "policies_named", "read_result", "replay", "report", "save_policies", "score"]
 
 REPLAY_FILE = "replay.json"
+MOST_IN_FULL = 24
+"""Single results that a page shows each in full; of more it shows what it shows of a study's cells, and the tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,8 @@ def report(
 ) -> Reported:
     """Write one self-contained HTML page, a table or pictures on the results at `paths`.
 
-    Studies and single results may be mixed. A page on single results alone shows each of them in full.
+    Studies and single results may be mixed. A page on single results alone shows each of them in full, up to
+    `MOST_IN_FULL` of them.
 
     Args:
         paths: folders of studies, runs or traces, or saved scores.
@@ -129,20 +133,23 @@ def report(
     Raises:
         ReportError: a path without results.
     """
-    studies = [Path(path) for path in paths if is_study_folder(Path(path))]
-    others = [Path(path) for path in paths if Path(path) not in studies]
+    given = list(dict.fromkeys(map(Path, paths)))
+    studies = [path for path in given if is_study_folder(path)]
+    others = [path for path in given if path not in studies]
     results = [read_result(path, seed=seed, skip_corrupt=skip_corrupt) for path in others]
     failed = 0
-    if form == "html" and not studies:
+    if form == "html" and not studies and len(results) <= MOST_IN_FULL:
         write_report(results, Path(out))
     else:
         budget = EXPLORER_BUDGET_BYTES // max(1, len(results))
-        shown = [_shown(path, result, budget) for path, result in zip(others, results, strict=True)]
+        labels = labels_of([result.card for result in results])
+        shown = [_shown(*named, budget) for named in zip(others, results, labels, strict=True)]
         failed = report_studies(studies, Path(out), form=form, results=shown)
     return Reported(path=Path(out), failed_cells=failed, traces=[r.trace for r in results if r.trace is not None])
 
 
-def _shown(path: Path, result: Result, budget_bytes: int) -> Shown:
+def _shown(path: Path, result: Result, label: str, budget_bytes: int) -> Shown:
     explorer = None if result.trace is None else explorer_payload(result.trace, budget_bytes=budget_bytes)
-    title = f"{result.card.model.name} on {result.card.workload.name}"
-    return Shown(path=path, title=title, rows=rows_of_result(result.card, result.replay), explorer=explorer)
+    title = f"{label} on {result.card.workload.name}"
+    rows = rows_of_result(result.card, result.replay, label=label)
+    return Shown(path=path, title=title, rows=rows, explorer=explorer, charts=charts_of(result))

@@ -8,17 +8,17 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from exitbench.files import write_text
-from exitbench.report.finding import markdown_findings
+from exitbench.report.finding import markdown_findings, markdown_summary
 from exitbench.report.study_cells import cells_of
+from exitbench.report.study_claims import Claims
 from exitbench.report.study_table import Entry, failures, headings, table_rows
 from exitbench.report.text import escape_markdown, plain
-from exitbench.study.finding import Finding
 from exitbench.study.rows import Row
 
 __all__ = ["write_csv", "write_markdown"]
@@ -34,8 +34,8 @@ def write_csv(rows: Sequence[Row], out: Path) -> None:
     write_text(out, text.getvalue())
 
 
-def write_markdown(rows: Sequence[Row], out: Path, *, title: str, finding: Finding | None = None) -> None:
-    """Write the table of cells, under the finding if there is one, atomically."""
+def write_markdown(rows: Sequence[Row], out: Path, *, title: str, claims: Claims | None = None) -> None:
+    """Write the table of cells, under what came of the claims if there are any, atomically."""
     cells = cells_of(rows)
     head = ("model", "facts", "checkpoint", "workload", "readout", *headings(), "tokens", "prompts")
     lines = [
@@ -47,8 +47,8 @@ def write_markdown(rows: Sequence[Row], out: Path, *, title: str, finding: Findi
         for row in table_rows(cells)
     ]
     parts = [f"# {escape_markdown(title)}"]
-    if finding is not None:
-        parts.append(re.sub("^#", "##", markdown_findings([finding]).strip(), flags=re.MULTILINE))
+    if claims is not None:
+        parts += _claims(claims)
     if lines:
         parts += ["## Every cell", _table(head, lines)]
     if failed := failures(cells):
@@ -58,8 +58,20 @@ def write_markdown(rows: Sequence[Row], out: Path, *, title: str, finding: Findi
     write_text(out, "\n\n".join(parts) + "\n")
 
 
+def _claims(claims: Claims) -> Iterator[str]:
+    if claims.together:
+        yield "## Findings judged together"
+        yield markdown_summary(claims.together)
+    elif claims.not_together:
+        yield escape_markdown(f"Findings are not judged together: {claims.not_together}")
+    for finding in claims.own:
+        heading = "# Findings" if claims.alone else f"# Finding of {escape_markdown(finding.study)}"
+        page = heading + markdown_findings([finding]).strip().removeprefix("# Findings")
+        yield re.sub("^#", "##", page, flags=re.MULTILINE)
+
+
 def _entry(entry: Entry) -> str:
-    return f"{entry.text} {entry.interval}".strip() if not entry.reason else f"n/a: {entry.reason}"
+    return f"{entry.text} {entry.interval}" if entry.interval else f"n/a: {entry.reason}"
 
 
 def _count(count: int | None) -> str:

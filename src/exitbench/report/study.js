@@ -1,5 +1,5 @@
-// Fills the charts of a study's page with the rows that its choices ask for, sorts and narrows its table, and tells of a
-// number what made it.
+// Fills the charts of cells with the rows that their choices ask for, sorts and narrows their table, and tells of a number
+// what made it.
 //
 // Runs before page.js, which draws the charts and tells here of each one before and after. Labels are untrusted: they reach the
 // page through textContent and as data of charts alone.
@@ -9,14 +9,15 @@
   const data = place ? JSON.parse(place.textContent) : null;
   const views = new Map(); // id of a specification -> the view drawn from it
   const choices = new Map(); // name -> the element that holds a choice
-  const leftOut = new Set(); // cells that the reader has filtered out, by what is known of their models
+  const leftOut = new Set(); // cells that the reader has filtered out
 
   const chosen = (name) => Number(choices.get(name)?.value ?? 0);
   const chosenName = (name) => choices.get(name)?.value ?? "";
 
   // Model and figure of a cell or list, in the form they travel in.
   const named = (list, name) => list.find(([found]) => found === name);
-  const inContext = () => data.cells.filter((cell) => cell.context === chosen("context") && !leftOut.has(cell));
+  const left = () => data.cells.filter((cell) => !leftOut.has(cell));
+  const inContext = () => left().filter((cell) => cell.context === chosen("context"));
   const group = (cell) => data.groups[chosenName("group")][cell.model] ?? "not known";
   const checkpoints = (model) => inContext()
     .filter((cell) => cell.model === model && cell.place !== null)
@@ -34,11 +35,11 @@
     return { levels: all, drawn: all.filter((level) => present.has(level)) };
   }
 
-  // A value with its interval. What is missing lies on the value, since scales without data would complain; the words
-  // of the tooltip tell.
-  function figureOf([value, low, high]) {
+  // A value with its interval, at the cell's level. What is missing lies on the value, since scales without data would
+  // complain; the words of the tooltip tell.
+  function figureOf([value, low, high], level = "") {
     const known = low !== null && high !== null;
-    const interval = known ? `[${low.toFixed(3)}, ${high.toFixed(3)}]` : "none";
+    const interval = known ? `[${low.toFixed(3)}, ${high.toFixed(3)}] ${level}` : "none";
     return { value, low: known ? low : value, high: known ? high : value, interval };
   }
 
@@ -103,7 +104,7 @@
       const common = { cell: cell.index, figure: "ees", name: data.models[cell.model], group: group(cell), chosen: mine };
       const x = across(cell);
       if (x === null || x === undefined) continue;
-      rows.push({ ...common, ...figureOf(ees), what: "checkpoint", order: cell.place, x, label: spoken(cell) });
+      rows.push({ ...common, ...figureOf(ees, cell.level), what: "checkpoint", order: cell.place, x, label: spoken(cell) });
     }
     const nulls = checkpoints(chosen("model")).filter((cell) => cell.null);
     if (rows.length) {
@@ -132,7 +133,7 @@
     if (!found) return { rows: [], title: "No figure" };
     const [name, title] = found;
     const rows = ended().filter((cell) => cell.plain[name]).map((cell) => {
-      const figure = figureOf(cell.plain[name]);
+      const figure = figureOf(cell.plain[name], cell.level);
       const null_ = name === "ees" && cell.null ? cell.null[0] : null;
       const common = { cell: cell.index, figure: name, name: cell.name, group: group(cell) };
       return { ...common, ...figure, n: cell.n, null: null_ ?? figure.value, shown: null_ !== null };
@@ -150,7 +151,7 @@
       const place = cell.across[axis];
       const x = axis === "release_month" ? Date.parse(place) : place;
       const common = { cell: cell.index, figure: found[0], name: cell.name, group: group(cell) };
-      return { ...common, x, place: typeof place === "number" ? place.toLocaleString("en") : place, ...figureOf(cell.plain[found[0]]) };
+      return { ...common, x, place: typeof place === "number" ? place.toLocaleString("en") : place, ...figureOf(cell.plain[found[0]], cell.level) };
     });
     return { rows, title: `${found[1]} over ${choices.get("across").selectedOptions[0].text}, ${rows.length} models` };
   }
@@ -224,7 +225,20 @@
   }
 
   const drawnHere = () => [...document.querySelectorAll(".chart[data-spec^='study-']")];
-  const refillAll = () => drawnHere().forEach((chart) => refill(chart.dataset.spec));
+
+  // Of a choice only what the filters leave is offered; one that is gone gives way to the first that is there.
+  function offer(name, values) {
+    const list = choices.get(name);
+    if (!list || values.size === 0) return;
+    for (const option of list.options) option.hidden = option.disabled = !values.has(Number(option.value));
+    if (list.selectedOptions[0].disabled) list.value = [...list.options].find((option) => !option.disabled).value;
+  }
+
+  function refillAll() {
+    offer("context", new Set(left().map((cell) => cell.context)));
+    offer("model", new Set(inContext().filter((cell) => cell.place !== null).map((cell) => cell.model)));
+    drawnHere().forEach((chart) => refill(chart.dataset.spec));
+  }
 
   function listen() {
     for (const element of document.querySelectorAll("[data-choice]")) {
@@ -247,7 +261,8 @@
       chart.addEventListener("drawn", (event) => {
         views.set(chart.dataset.spec, event.detail);
         event.detail.addEventListener("click", (_, item) => {
-          if (item?.datum?.cell !== undefined) tell(data.cells[item.datum.cell], item.datum.figure, item.datum.value);
+          const { cell, figure, value } = item?.datum ?? {};
+          if (cell !== undefined) tell(data.cells[cell], titles.get(figure) ?? figure.replaceAll("_", " "), value);
         });
       });
     }
@@ -255,13 +270,15 @@
 
   // --- what made a number -------------------------------------------------------------------------------------------
 
-  function tell(cell, figure, value) {
+  const titles = new Map([...(data?.by_depth ?? []), ...(data?.plain ?? [])].map(([name, title]) => [name, title]));
+
+  // `more`: further lines, each a term and a text.
+  function tell(cell, figure, value, more = []) {
     const { names, texts, cells } = data.origins;
     const dialog = document.getElementById("made");
-    dialog.querySelector("h2").textContent = `${figure.replaceAll("_", " ")} ${value} of ${[cell.name, ...cell.when].join(", ")}`;
-    const lines = names.flatMap((name, index) => {
-      const text = texts[cells[cell.index][index]];
-      if (text === undefined) return [];
+    dialog.querySelector("h2").textContent = `${figure} ${value} of ${[cell.name, ...cell.when].join(", ")}`;
+    const made = names.map((name, index) => [name, texts[cells[cell.index][index]]]);
+    const lines = [...more, ...made].filter(([, text]) => text).flatMap(([name, text]) => {
       const [term, told] = ["dt", "dd"].map((tag) => document.createElement(tag));
       term.textContent = name;
       told.textContent = text;
@@ -272,26 +289,33 @@
     dialog.showModal();
   }
 
+  const cellOf = (element) => data.cells[Number(element.closest("[data-cell]").dataset.cell)];
+
   document.querySelector("#made button").addEventListener("click", () => document.getElementById("made").close());
-  document.querySelector(".cells")?.addEventListener("click", (event) => {
+  document.addEventListener("click", (event) => {
     const button = event.target.closest("button.made");
     if (!button) return;
-    const shown = button.closest("td").textContent.trim();
-    tell(data.cells[Number(button.closest("tr").dataset.cell)], button.dataset.figure, shown);
+    const shown = (button.closest("td") ?? button).textContent.trim().replace(/\s+/g, " ");
+    tell(cellOf(button), button.dataset.figure, shown, [["note", button.title]]);
   });
+  for (const chart of document.querySelectorAll("[data-cell] .chart")) {
+    chart.addEventListener("drawn", ({ detail }) => detail.addEventListener("click", (_, item) => {
+      const { value } = item?.datum ?? {};
+      const title = chart.closest("figure").querySelector("h3").textContent;
+      if (value !== undefined) tell(cellOf(chart), "A point, ", value, [["chart", title]]);
+    }));
+  }
 
   // --- filters ------------------------------------------------------------------------------------------------------
 
-  // The table is narrowed by all filters; the charts, which show one thing measured at a time, by those of models.
+  // Every filter narrows the table and the charts alike.
   function narrow() {
     const wanted = [...document.querySelectorAll("[data-filter]")].filter((filter) => filter.value !== "");
-    const fits = (row, filters) => filters.every((filter) => row.dataset[filter.dataset.filter] === filter.value);
-    const ofModels = wanted.filter((filter) => !["workload", "readout"].includes(filter.dataset.filter));
     const rows = [...document.querySelectorAll(".cells tbody tr")];
     leftOut.clear();
     for (const row of rows) {
-      row.hidden = !fits(row, wanted);
-      if (!fits(row, ofModels)) leftOut.add(data.cells[Number(row.dataset.cell)]);
+      row.hidden = !wanted.every((filter) => row.dataset[filter.dataset.filter] === filter.value);
+      if (row.hidden) leftOut.add(cellOf(row));
     }
     document.getElementById("cells-shown").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} shown`;
     refillAll();

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from exitbench.study.of_result import LEVEL_TAG
 from exitbench.study.results import cell_key
 from exitbench.study.rows import Row
 
@@ -48,6 +49,12 @@ class Cell:
     def is_checkpoint(self) -> bool:
         """Whether it is known when in training this was."""
         return self.first.step is not None or self.first.tokens_seen is not None
+
+    @property
+    def level(self) -> str:
+        """Of confidence, e.g. "at 98.75 %"; empty for the 95 % that intervals have if nothing else is said."""
+        level = self.first.tags.get(LEVEL_TAG)
+        return "" if level is None else f"at {level}"
 
     def value(self, figure: str) -> float | None:
         """The value of a plain figure, if it has one."""

@@ -34,8 +34,10 @@ _SIZE_LABEL = "format(logarithmic ? pow(10, datum.value) : datum.value, '.3~g')"
 _MODEL_TIP = alt.Tooltip("name:N", title="model")
 _NULL_TIPS = [_MODEL_TIP, number_tip("value", "untrained, mean", ".3f"), alt.Tooltip("interval:N", title="range")]
 _STEP_TIP = alt.Tooltip("label:N", title="checkpoint")
-_INTERVAL_TIPS = (number_tip("value", "value", ".3f"), alt.Tooltip("interval:N", title="95 % interval"))
+_INTERVAL_TIPS = (number_tip("value", "value", ".3f"), alt.Tooltip("interval:N", title="interval"))
 _FAINT = alt.condition("datum.chosen", alt.value(1), alt.value(0.5))
+COLOURS = 8
+"""That can be told apart."""
 _FEW_DECADES = 4
 """Up to so many, an axis of counts has ticks within them."""
 _QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -219,6 +221,8 @@ def frontiers(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         color=_group(),
         detail="name:N",
     )
+    dashes = alt.StrokeDash("group:N", title=None, scale=_again([1, 0], [4, 3]), legend=_legend())
+    shapes = alt.Shape("group:N", title=None, scale=_again("circle", "triangle-up"), legend=None)
     tips = [
         alt.Tooltip("name:N", title="policy"),
         alt.Tooltip("target:N", title="held to"),
@@ -226,8 +230,8 @@ def frontiers(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         number_tip("value", "saved", ".1%"),
     ]
     return [
-        base.mark_line(strokeWidth=1.2, opacity=0.6).encode(order="x:Q").add_params(*_levels(levels)),
-        base.mark_point(filled=True, opacity=1, size=45).encode(tooltip=tips),
+        base.mark_line(strokeWidth=1.2, opacity=0.6).encode(order="x:Q", strokeDash=dashes).add_params(*_levels(levels)),
+        base.mark_point(filled=True, opacity=1, size=45).encode(tooltip=tips, shape=shapes),
     ]
 
 
@@ -241,8 +245,16 @@ def _ees_axis() -> alt.Y:
 
 def _group() -> alt.Color:
     scale = alt.Scale(domain=alt.ExprRef("levels"))
-    legend = alt.Legend(orient="bottom", columns=4, values=alt.ExprRef("drawn"))
-    return alt.Color("group:N", title=None, scale=scale, legend=legend)
+    return alt.Color("group:N", title=None, scale=scale, legend=_legend())
+
+
+def _legend() -> alt.Legend:
+    return alt.Legend(orient="bottom", columns=4, values=alt.ExprRef("drawn"))
+
+
+def _again(first: Any, second: Any) -> alt.Scale:
+    """A scale of groups that tells the second eight, whose colours are those of the first eight, from these."""
+    return alt.Scale(domain=alt.ExprRef("levels"), range=[first] * COLOURS + [second] * COLOURS)
 
 
 def _levels(levels: Sequence[str]) -> list[Any]:

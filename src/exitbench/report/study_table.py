@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from exitbench.report.study_cells import Cell, finite
 from exitbench.report.study_origin import levels_of
-from exitbench.report.study_payload import compact, when
+from exitbench.report.study_payload import compact, revision_text, when
 
 __all__ = ["Entry", "TableRow", "failures", "headings", "table_rows"]
 
@@ -16,7 +16,8 @@ _COLUMNS = (
     ("aes_5pct", "AES(5 %)"),
     ("bits_per_character", "bits per character"),
 )
-_NO_ROW = "not among what this study measured"
+_NO_ROW = "not among what was measured"
+_NO_REASON = "no reason was recorded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +25,15 @@ class Entry:
     """One figure of the table."""
 
     figure: str
+    """As its heading says."""
     text: str
     """Its value; "n/a" where there is none."""
     sort: str
     """Its value for sorting; empty where there is none."""
     interval: str = ""
+    """"none" where there is a value without one."""
     reason: str = ""
-    """Why there is no value."""
+    """Why there is no value, or no interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,29 +82,31 @@ def _table_row(cell: Cell) -> TableRow:
         step="" if not cell.is_checkpoint else str(row.step if row.step is not None else row.tokens_seen),
         workload=_workload(cell),
         readout=row.readout,
-        entries=tuple(_entry(cell, figure) for figure, _ in _COLUMNS),
+        entries=tuple(_entry(cell, figure, title) for figure, title in _COLUMNS),
         n_tokens=None if ees is None else ees.n_tokens,
         n_prompts=None if ees is None else ees.n_prompts,
         levels=levels_of(cell),
     )
 
 
-def _entry(cell: Cell, figure: str) -> Entry:
+def _entry(cell: Cell, figure: str, title: str) -> Entry:
     row, value = cell.plain.get(figure), cell.value(figure)
     if row is None or value is None:
         return Entry(
-            figure=figure,
+            figure=title,
             text="n/a",
             sort="",
-            reason=_NO_ROW if row is None else row.reason or "no reason was recorded",
+            reason=_NO_ROW if row is None else row.reason or _NO_REASON,
         )
     low, high = finite(row.low), finite(row.high)
-    interval = "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
-    return Entry(figure=figure, text=f"{value:.3f}", sort=f"{value:.6g}", interval=interval)
+    known = low is not None and high is not None
+    interval = " ".join(filter(None, [f"[{low:.3f}, {high:.3f}]", cell.level])) if known else "[none]"
+    reason = "" if known else row.reason or _NO_REASON
+    return Entry(figure=title, text=f"{value:.3f}", sort=f"{value:.6g}", interval=interval, reason=reason)
 
 
 def _checkpoint(cell: Cell) -> str:
-    return ", ".join(when(cell)) or cell.first.revision or ""
+    return ", ".join(when(cell)) or revision_text(cell.first.revision)
 
 
 def _workload(cell: Cell) -> str:

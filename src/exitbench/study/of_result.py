@@ -4,7 +4,9 @@ So that results of single runs stand beside those of studies. The study's name i
 the facts are those that the card was made with. Non-goals: reading files, and figures that a card does not hold.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 
 from exitbench.replay.hold import ANY
 from exitbench.replay.result import Replay
@@ -12,25 +14,50 @@ from exitbench.score.scorecard import ScoreCard
 from exitbench.study.figures import Found, card_figures, replay_figures
 from exitbench.study.rows import Row
 
-__all__ = ["rows_of_result"]
+__all__ = ["LEVEL_TAG", "labels_of", "rows_of_result"]
 
 SINGLE = "run"
 """What stands in place of a study's name."""
+LEVEL_TAG = "interval level"
+"""Tag of a result whose intervals are at another level than 95 %, for it was measured to a precision."""
 _FACTS = ("family", "generation", "release_month", "kind", "stage", "total_params_b", "active_params_b")
 
 
-def rows_of_result(card: ScoreCard, replay: Replay | None = None) -> list[Row]:
+def labels_of(cards: Sequence[ScoreCard]) -> list[str]:
+    """What each card's model is called among the others: its name, and more where other weights have that name too.
+
+    Folders are often named alike ("step-1000"); the one above tells them apart, else the weights' hash does.
+    """
+    weights, folders = defaultdict(set), defaultdict(set)
+    for card in cards:
+        weights[card.model.name].add(card.model.weights_sha256)
+        folders[_in_folder(card)].add(card.model.weights_sha256)
+    labels = []
+    for card in cards:
+        shared = len(weights[card.model.name]) > 1
+        by_hash = f"{card.model.name} ({card.model.weights_sha256[:8]})"
+        longer = _in_folder(card) if len(folders[_in_folder(card)]) == 1 else by_hash
+        labels.append(longer if shared else card.model.name)
+    return labels
+
+
+def _in_folder(card: ScoreCard) -> str:
+    return "/".join(PurePath(card.model.source).parts[-2:])
+
+
+def rows_of_result(card: ScoreCard, replay: Replay | None = None, *, label: str | None = None) -> list[Row]:
     """The rows of one result.
 
     Args:
         card: of a trace.
         replay: of the same trace, for figures of policies.
+        label: of the model; its name if left out.
     """
     model, shape, settings, workload = card.model, card.shape, card.settings, card.workload
     identity = {
         "study": SINGLE,
         "cell": f"{model.weights_sha256[:8]}-{workload.sha256[:8]}",
-        "model": model.name,
+        "model": label or model.name,
         "source": model.source,
         "revision": model.revision,
         "weights_sha256": model.weights_sha256,
@@ -52,6 +79,7 @@ def rows_of_result(card: ScoreCard, replay: Replay | None = None) -> list[Row]:
         "num_blocks": shape.num_blocks,
         "hidden_size": shape.hidden_size,
         "vocab_size": shape.vocab_size,
+        "tags": {} if card.precision is None else {LEVEL_TAG: f"{100 * card.level:g} %"},
         "command": card.command,
         "created": card.created,
     }
