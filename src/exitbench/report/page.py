@@ -63,12 +63,13 @@ def write_report(results: Sequence[Result], out: Path) -> Path:
     if not results:
         raise ReportError("no results to report; give at least one folder with a score.json")
     budget = EXPLORER_BUDGET_BYTES // len(results)
-    sections = [_section(f"r{number}", result, budget) for number, result in enumerate(results)]
+    labels = labels_of([result.card for result in results])
+    sections = [_section(f"r{i}", *named, budget) for i, named in enumerate(zip(labels, results, strict=True))]
     page = render(
         "page.html.j2",
         scripts=("study.js", "page.js"),
         sections=sections,
-        compared=_side_by_side(results),
+        compared=_side_by_side(labels, results),
         links=[section.key for section in sections],
         glossary=GLOSSARY,
     )
@@ -76,12 +77,13 @@ def write_report(results: Sequence[Result], out: Path) -> Path:
     return out
 
 
-def _section(key: str, result: Result, budget_bytes: int) -> _Section:
+def _section(key: str, label: str, result: Result, budget_bytes: int) -> _Section:
     card, trace = result.card, result.trace
+    subject = figures.subject(card)
     return _Section(
         key=key,
         card=card,
-        subject=figures.subject(card),
+        subject=subject if label == card.model.name else f"{label}: {subject}",
         headline=figures.headline(card),
         second_screen=figures.second_screen(card),
         pays=pays(card),
@@ -102,10 +104,10 @@ def charts_of(result: Result) -> tuple[Chart, ...]:
     return (opening_chart(result.card), *of_chapters, *of_policies)
 
 
-def _side_by_side(results: Sequence[Result]) -> Compared:
+def _side_by_side(labels: Sequence[str], results: Sequence[Result]) -> Compared:
     """The results as cells, in their order."""
-    named = zip(results, labels_of([result.card for result in results]), strict=True)
-    rows = (rows_of_result(result.card, result.replay, label=label) for result, label in named)
+    named = zip(labels, results, strict=True)
+    rows = (rows_of_result(result.card, result.replay, label=label) for label, result in named)
     return compared([cell for found in rows for cell in cells_of(found)])
 
 

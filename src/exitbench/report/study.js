@@ -29,10 +29,15 @@
   };
 
   // All groups, and those that a chart of these rows names.
-  function groupsOf(rows) {
-    const all = levels();
+  function groupsOf(rows, all = levels()) {
     const present = new Set(rows.map((row) => row.group));
     return { levels: all, drawn: all.filter((level) => present.has(level)) };
+  }
+
+  // As many columns as the legend has room for, under the plot.
+  function legendColumns(drawn, width) {
+    const longest = Math.max(...drawn.map((level) => level.length));
+    return Math.max(1, Math.floor((width - 60) / (30 + 7 * longest)));
   }
 
   // A value with its interval, at the cell's level. What is missing lies on the value, since scales without data would
@@ -178,8 +183,7 @@
       group: data.policies[policy].split(" ")[0], x, value: saved[saving],
     })).filter((row) => row.x !== null && row.value !== null);
     const names = [...new Set(data.policies.map((name) => name.split(" ")[0]))];
-    const drawn = names.filter((name) => rows.some((row) => row.group === name));
-    return { rows, signals: { levels: names, drawn }, title: `What policies save and change on ${cell.name}` };
+    return { rows, signals: groupsOf(rows, names), title: `What policies save and change on ${cell.name}` };
   }
 
   const fillers = {
@@ -203,6 +207,7 @@
     const figure = document.getElementById(id).closest("figure");
     figure.querySelector("h3").textContent = title;
     figure.classList.toggle("empty", rows.length === 0);
+    if (signals.drawn) signals.columns = legendColumns(signals.drawn, figure.querySelector(".chart").clientWidth);
     if (note) figure.querySelector(".meaning").textContent = `${note[0].toUpperCase()}${note.slice(1)}.`;
     return { rows, signals };
   }
@@ -291,7 +296,7 @@
 
   const cellOf = (element) => data.cells[Number(element.closest("[data-cell]").dataset.cell)];
 
-  document.querySelector("#made button").addEventListener("click", () => document.getElementById("made").close());
+  document.querySelector("#made .close").addEventListener("click", () => document.getElementById("made").close());
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button.made");
     if (!button) return;

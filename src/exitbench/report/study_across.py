@@ -44,7 +44,7 @@ AXES = (
                 "x:Q",
                 title=f"{title} (log scale)",
                 scale=alt.Scale(type="log", nice=False, padding=12),
-                axis=alt.Axis(labelExpr=_LARGE, tickCount=8),
+                axis=alt.Axis(labelExpr=_LARGE, tickCount=8, labelSeparation=8),
             ),
         )
         for name, title in (

@@ -36,6 +36,10 @@ _NULL_TIPS = [_MODEL_TIP, number_tip("value", "untrained, mean", ".3f"), alt.Too
 _STEP_TIP = alt.Tooltip("label:N", title="checkpoint")
 _INTERVAL_TIPS = (number_tip("value", "value", ".3f"), alt.Tooltip("interval:N", title="interval"))
 _FAINT = alt.condition("datum.chosen", alt.value(1), alt.value(0.5))
+WIDTH = 520
+"""Of a picture, in pixels; on the page charts are as wide as there is room."""
+_SYMBOL, _LETTER = 30, 7
+"""Pixels that an entry of a legend takes; study.js counts with the same."""
 COLOURS = 8
 """That can be told apart."""
 _FEW_DECADES = 4
@@ -87,7 +91,7 @@ def matrix(data: Any, *, least: float = 0.0, most: float = 1.0) -> list[alt.Char
     return [base.mark_rect().add_params(*ends)]
 
 
-def progress(data: Any, *, x: alt.X, levels: Sequence[str] = ()) -> list[alt.Chart]:
+def progress(data: Any, *, x: alt.X, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """EES of every checkpoint, joined by model in the order of training; the untrained null of the chosen model.
 
     Columns: what ("checkpoint" or "null"), name, group, order, x, value, low, high, interval, chosen, label, shown.
@@ -100,7 +104,7 @@ def progress(data: Any, *, x: alt.X, levels: Sequence[str] = ()) -> list[alt.Cha
     return [
         null.mark_rect(style="reference").encode(y=alt.Y("low:Q"), y2="high:Q", opacity=_where_shown(0.12)),
         null.mark_rule(style="reference").encode(y="value:Q", tooltip=_NULL_TIPS, opacity=_where_shown(1)),
-        points.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels)),
+        points.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels, drawn)),
         points.mark_line(strokeWidth=2).encode(detail="name:N", order="order:Q"),
         points.mark_point(filled=True, size=45).encode(tooltip=tips),
     ]
@@ -129,7 +133,7 @@ def loss_axis(title: str) -> alt.X:
     return alt.X("x:Q", title=title, scale=alt.Scale(zero=False, reverse=True), axis=alt.Axis(tickCount=6))
 
 
-def curves(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
+def curves(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """Decided curves over the share of blocks executed.
 
     Columns: name, group, x (share of blocks), depth, value.
@@ -154,12 +158,12 @@ def curves(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         number_tip("value", "decided", ".1%"),
     ]
     return [
-        base.mark_line(strokeWidth=1.8, interpolate="step-after").add_params(*_levels(levels)),
+        base.mark_line(strokeWidth=1.8, interpolate="step-after").add_params(*_levels(levels, drawn)),
         base.mark_point(size=50, opacity=0).encode(tooltip=tips),
     ]
 
 
-def dots(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
+def dots(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """One figure of each model with its interval, and the untrained null as a tick.
 
     Columns: name, group, value, low, high, interval, null, shown, n. Signals: as `_levels`.
@@ -172,12 +176,12 @@ def dots(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         base.mark_tick(style="reference", thickness=3, strokeDash=[]).encode(
             x="null:Q", tooltip=[_MODEL_TIP, number_tip("null", "untrained", ".3f")], opacity=_where_shown(1)
         ),
-        coloured.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q").add_params(*_levels(levels)),
+        coloured.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q").add_params(*_levels(levels, drawn)),
         coloured.mark_point(filled=True, opacity=1, size=75).encode(x=x, tooltip=tips),
     ]
 
 
-def across(data: Any, *, x: alt.X, levels: Sequence[str] = ()) -> list[alt.Chart]:
+def across(data: Any, *, x: alt.X, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """One figure of each model with its interval, over what is known of the model.
 
     Columns: name, group, x, value, low, high, interval. Signals: as `_levels`.
@@ -186,12 +190,12 @@ def across(data: Any, *, x: alt.X, levels: Sequence[str] = ()) -> list[alt.Chart
     y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, padding=10))
     tips = [_MODEL_TIP, alt.Tooltip("group:N"), alt.Tooltip("place:N", title="at"), *_INTERVAL_TIPS]
     return [
-        base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels)),
+        base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels, drawn)),
         base.mark_point(filled=True, opacity=1, size=65).encode(y=y, tooltip=tips),
     ]
 
 
-def batches(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
+def batches(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """What is left to skip where rows are decoded together and leave only together.
 
     Columns: name, group, x (rows), value. Signals: as `_levels`.
@@ -204,12 +208,12 @@ def batches(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
     )
     tips = [_MODEL_TIP, alt.Tooltip("group:N"), number_tip("x", "rows", "d"), number_tip("value", "share", ".3f")]
     return [
-        base.mark_line(strokeWidth=1.8).add_params(*_levels(levels)),
+        base.mark_line(strokeWidth=1.8).add_params(*_levels(levels, drawn)),
         base.mark_point(filled=True, size=40).encode(tooltip=tips),
     ]
 
 
-def frontiers(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
+def frontiers(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """What the policies of one model save against what they change, a line a policy with its probes.
 
     Columns: name (policy with probes), group (policy), target, x (disagreement), value (saving). Signals: as `_levels`.
@@ -221,8 +225,9 @@ def frontiers(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         color=_group(),
         detail="name:N",
     )
-    dashes = alt.StrokeDash("group:N", title=None, scale=_again([1, 0], [4, 3]), legend=_legend())
-    shapes = alt.Shape("group:N", title=None, scale=_again("circle", "triangle-up"), legend=None)
+    shapes = ["circle"] * COLOURS + ["triangle-up"] * COLOURS  # the second eight have the colours of the first
+    scale = alt.Scale(domain=alt.ExprRef("levels"), range=shapes)
+    shape = alt.Shape("group:N", title=None, scale=scale, legend=_legend())
     tips = [
         alt.Tooltip("name:N", title="policy"),
         alt.Tooltip("target:N", title="held to"),
@@ -230,8 +235,8 @@ def frontiers(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         number_tip("value", "saved", ".1%"),
     ]
     return [
-        base.mark_line(strokeWidth=1.2, opacity=0.6).encode(order="x:Q", strokeDash=dashes).add_params(*_levels(levels)),
-        base.mark_point(filled=True, opacity=1, size=45).encode(tooltip=tips, shape=shapes),
+        base.mark_line(strokeWidth=1.2, opacity=0.6).encode(order="x:Q").add_params(*_levels(levels, drawn)),
+        base.mark_point(filled=True, opacity=1, size=45).encode(tooltip=tips, shape=shape),
     ]
 
 
@@ -249,17 +254,17 @@ def _group() -> alt.Color:
 
 
 def _legend() -> alt.Legend:
-    return alt.Legend(orient="bottom", columns=4, values=alt.ExprRef("drawn"))
+    return alt.Legend(orient="bottom", columns=alt.ExprRef("columns"), values=alt.ExprRef("drawn"), symbolOpacity=1)
 
 
-def _again(first: Any, second: Any) -> alt.Scale:
-    """A scale of groups that tells the second eight, whose colours are those of the first eight, from these."""
-    return alt.Scale(domain=alt.ExprRef("levels"), range=[first] * COLOURS + [second] * COLOURS)
+def _levels(levels: Sequence[str], drawn: Sequence[str]) -> list[Any]:
+    """Signals: levels, all groups, so that a colour means the same in every chart; drawn, those in this.
 
-
-def _levels(levels: Sequence[str]) -> list[Any]:
-    """Signals: levels, all groups of a study, so that a colour means the same in every chart; drawn, those in this."""
-    return [alt.param(name=name, value=list(levels)) for name in ("levels", "drawn")]
+    And columns, as many as the legend has room for.
+    """
+    columns = max(1, WIDTH // (_SYMBOL + _LETTER * max(map(len, levels), default=0)))
+    values = {"levels": list(levels), "drawn": list(drawn), "columns": columns}
+    return [alt.param(name=name, value=value) for name, value in values.items()]
 
 
 def _ramp(label: str) -> alt.Legend:

@@ -11,7 +11,7 @@ Non-goals: choices; a picture shows all models at once, or the first few where e
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +74,7 @@ def study_pictures(
 
     for name, made in charts:
         drawn = alt.LayerChart.from_dict(made.spec)
-        write(name, "", drawn.properties(width=520, title=textwrap.wrap(made.title, 80)))
+        write(name, "", drawn.properties(width=study_charts.WIDTH, title=textwrap.wrap(made.title, 80)))
     for number, context in enumerate(payload.contexts):
         cells = [cell for cell in payload.cells if cell["context"] == number]
         suffix = "" if len(payload.contexts) == 1 else f"-{number + 1}-" + re.sub(r"\W+", "-", context).strip("-")
@@ -93,16 +93,17 @@ def _training(payload: Payload, cells: _Cells) -> Iterator[tuple[str, Any]]:
             yield f"depths-{figure.name}", drawn
     if points := _progress_rows(payload, training, lambda cell: cell["at"]):
         axis = study_charts.training_axis(payload.axis, [point["x"] for point in points])
-        yield "ees-in-training", _progress(points, axis, "EES in training, with intervals")
+        yield "ees-in-training", _progress(payload, points, axis, "EES in training, with intervals")
     if points := _progress_rows(payload, training, lambda cell: cell["plain"].get("bits_per_character", [None])[0]):
         axis = study_charts.loss_axis("bits per character, better to the right")
-        yield "ees-against-bits", _progress(points, axis, "EES against bits per character")
+        yield "ees-against-bits", _progress(payload, points, axis, "EES against bits per character")
     elif points := _progress_rows(payload, training, lambda cell: cell["loss"]):
         axis = study_charts.loss_axis("loss (nats a token), better to the right")
-        yield "ees-against-loss", _progress(points, axis, "EES against loss")
+        yield "ees-against-loss", _progress(payload, points, axis, "EES against loss")
 
 
 def _compared(payload: Payload, cells: _Cells) -> Iterator[tuple[str, Any]]:
+    levels = _levels(payload)
     ended = [cell for cell in cells if cell["ended"]]
     for figure in payload.plain:
         if rows := [_point(payload, cell, figure.name) for cell in ended if figure.name in cell["plain"]]:
@@ -110,22 +111,27 @@ def _compared(payload: Payload, cells: _Cells) -> Iterator[tuple[str, Any]]:
             title = f"{figure.title} of each model with its interval"
             if any(row["shown"] for row in rows):
                 title += "; grey: untrained models of its shape"
-            yield f"models-{figure.name}", _drawn(study_charts.dots, rows, title, width=560, height=22 * len(rows))
+            yield f"models-{figure.name}", _drawn(study_charts.dots, rows, title, levels, width=560, height=22 * len(rows))
     with_ees = [cell for cell in ended if "ees" in cell["plain"]]
     for axis in axes_of(cell["across"] for cell in with_ees):
         placed = [cell for cell in with_ees if axis.name in cell["across"]]
         rows = [_point(payload, cell, "ees") | {"x": cell["across"][axis.name]} for cell in placed]
         title = f"EES over {axis.title}, with intervals"
-        yield f"ees-over-{axis.name}", _drawn(partial(study_charts.across, x=axis.x), rows, title)
+        yield f"ees-over-{axis.name}", _drawn(partial(study_charts.across, x=axis.x), rows, title, levels)
     if rows := [row for cell in ended for row in _curve(payload, cell)]:
-        yield "decided-curves", _drawn(study_charts.curves, rows, "Decided curves, each model at its last checkpoint")
+        title = "Decided curves, each model at its last checkpoint"
+        yield "decided-curves", _drawn(study_charts.curves, rows, title, levels)
     if rows := [row for cell in ended for row in _batch(payload, cell)]:
-        yield "batches", _drawn(study_charts.batches, rows, "What is left to skip in batches")
-    replayed = [cell for cell in ended if cell["held"]][:MAX_PANELS]
+        yield "batches", _drawn(study_charts.batches, rows, "What is left to skip in batches", levels)
+    yield from _policies(payload, [cell for cell in ended if cell["held"]][:MAX_PANELS])
+
+
+def _policies(payload: Payload, replayed: _Cells) -> Iterator[tuple[str, Any]]:
+    levels = list(dict.fromkeys(name.split(" ")[0] for name in payload.policies))
     for place, saved in enumerate(("blocks", "flops", "bytes")):
-        panels = [(cell["name"], _held(payload, cell, place)) for cell in replayed]
-        levels = sorted({row["group"] for _, rows in panels for row in rows})
-        drawn = [_drawn(study_charts.frontiers, rows, name, levels=levels, width=300) for name, rows in panels if rows]
+        panels = [(cell["name"], rows) for cell in replayed if (rows := _held(payload, cell, place))]
+        shown = {row["group"] for _, rows in panels for row in rows}
+        drawn = [_drawn(study_charts.frontiers, rows, name, levels, shown=shown, width=300) for name, rows in panels]
         if drawn:
             title = f"What policies change, and what they save of {saved}"
             yield f"policies-{saved}", alt.concat(*drawn, columns=_COLUMNS).properties(title=title)
@@ -197,21 +203,34 @@ def _progress_rows(payload: Payload, training: _Cells, across: Any) -> list[dict
     ]
 
 
-def _progress(points: list[dict[str, Any]], axis: alt.X, title: str) -> Any:
-    return _drawn(partial(study_charts.progress, x=axis), points, title)
+def _progress(payload: Payload, points: list[dict[str, Any]], axis: alt.X, title: str) -> Any:
+    return _drawn(partial(study_charts.progress, x=axis), points, title, _levels(payload))
 
 
 def _drawn(
     layers: Callable[..., list[alt.Chart]],
     rows: list[dict[str, Any]],
     title: str,
+    levels: Sequence[str],
     *,
-    levels: list[str] | None = None,
-    width: int = 520,
+    shown: Set[str] | None = None,
+    width: int = study_charts.WIDTH,
     height: int = 300,
 ) -> Any:
-    """A chart of rows, coloured by their groups."""
-    made = layers(alt.InlineData(values=rows), levels=levels or sorted({row["group"] for row in rows}))
+    """A chart of rows, coloured by their groups.
+
+    Args:
+        layers: maker of its layers.
+        rows: of the chart.
+        title: of the chart.
+        levels: groups of all charts, for the same colours in each.
+        shown: groups that the legend names; those of the rows if left out.
+        width: in pixels, as is `height`.
+        height: of the plot.
+    """
+    named = {row["group"] for row in rows} if shown is None else shown
+    drawn = [level for level in levels if level in named]
+    made = layers(alt.InlineData(values=rows), levels=levels, drawn=drawn)
     return alt.layer(*made).properties(title=title, width=width, height=height)
 
 
@@ -248,6 +267,10 @@ def _named(interval: list[float | None]) -> dict[str, Any]:
     return {"value": value, "low": value if low is None else low, "high": value if high is None else high}
 
 
+def _levels(payload: Payload) -> list[str]:
+    return sorted({_group(payload, cell) for cell in payload.cells})
+
+
 def _group(payload: Payload, cell: dict[str, Any]) -> str:
     return next(iter(payload.groups.values()))[cell["model"]] or "not known"
 
@@ -272,6 +295,8 @@ def _styled(chart: Any) -> Any:
         chart.configure(style=_STYLES)
         .configure_view(stroke=None)
         .configure_range(heatmap=_RAMP, category=_CATEGORY)
+        .configure_mark(color=_CATEGORY[0])
+        .configure_legend(symbolType="stroke", symbolStrokeWidth=2.5)
         .configure_title(fontSize=14, anchor="start")
         .configure_axis(labelOverlap="greedy", gridColor="#e8eae6")
     )
