@@ -34,10 +34,12 @@
     return { levels: all, drawn: all.filter((level) => present.has(level)) };
   }
 
-  // As many columns as the legend has room for, under the plot.
-  function legendColumns(drawn, width) {
-    const longest = Math.max(...drawn.map((level) => level.length));
-    return Math.max(1, Math.floor((width - 60) / (30 + 7 * longest)));
+  // Pixels of the longest of some names, and how many columns of a legend fit beside what stands left of the plot.
+  const longest = (names) => 7 * Math.max(...names.map((name) => name.length));
+  function layout(rows, drawn, width, named) {
+    const room = Math.floor(named ? 0.4 * width : width - 90);
+    const left = named ? Math.min(room, longest(rows.map((row) => row.name))) : 50;
+    return { room, columns: Math.max(1, Math.floor((width - left) / (30 + Math.min(room, longest(drawn))))) };
   }
 
   // A value with its interval, at the cell's level. What is missing lies on the value, since scales without data would
@@ -207,7 +209,8 @@
     const figure = document.getElementById(id).closest("figure");
     figure.querySelector("h3").textContent = title;
     figure.classList.toggle("empty", rows.length === 0);
-    if (signals.drawn) signals.columns = legendColumns(signals.drawn, figure.querySelector(".chart").clientWidth);
+    const { clientWidth } = figure.querySelector(".chart");
+    if (signals.drawn) Object.assign(signals, layout(rows, signals.drawn, clientWidth, id === "study-models"));
     if (note) figure.querySelector(".meaning").textContent = `${note[0].toUpperCase()}${note.slice(1)}.`;
     return { rows, signals };
   }

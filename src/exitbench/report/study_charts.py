@@ -40,6 +40,7 @@ WIDTH = 520
 """Of a picture, in pixels; on the page charts are as wide as there is room."""
 _SYMBOL, _LETTER = 30, 7
 """Pixels that an entry of a legend takes; study.js counts with the same."""
+_ROOM = 260
 COLOURS = 8
 """That can be told apart."""
 _FEW_DECADES = 4
@@ -168,8 +169,9 @@ def dots(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) ->
 
     Columns: name, group, value, low, high, interval, null, shown, n. Signals: as `_levels`.
     """
-    base = alt.Chart(data).encode(y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)))
-    x = alt.X("value:Q", title=None, scale=alt.Scale(zero=False, padding=12))
+    base = alt.Chart(data).encode(y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=alt.ExprRef("room"))))
+    few = alt.Axis(tickCount=6, labelSeparation=6)
+    x = alt.X("value:Q", title=None, axis=few, scale=alt.Scale(zero=False, padding=12))
     tips = [_MODEL_TIP, alt.Tooltip("group:N"), *_INTERVAL_TIPS, number_tip("n", "tokens", ",d")]
     coloured = base.encode(color=_group())
     return [
@@ -254,16 +256,17 @@ def _group() -> alt.Color:
 
 
 def _legend() -> alt.Legend:
-    return alt.Legend(orient="bottom", columns=alt.ExprRef("columns"), values=alt.ExprRef("drawn"), symbolOpacity=1)
+    columns, room, drawn = map(alt.ExprRef, ("columns", "room", "drawn"))
+    return alt.Legend(orient="bottom", columns=columns, labelLimit=room, values=drawn, symbolOpacity=1)
 
 
 def _levels(levels: Sequence[str], drawn: Sequence[str]) -> list[Any]:
     """Signals: levels, all groups, so that a colour means the same in every chart; drawn, those in this.
 
-    And columns, as many as the legend has room for.
+    And room, pixels of the longest label; columns, as many as the legend has room for.
     """
-    columns = max(1, WIDTH // (_SYMBOL + _LETTER * max(map(len, levels), default=0)))
-    values = {"levels": list(levels), "drawn": list(drawn), "columns": columns}
+    columns = max(1, WIDTH // (_SYMBOL + _LETTER * max(map(len, drawn), default=0)))
+    values = {"levels": list(levels), "drawn": list(drawn), "columns": columns, "room": _ROOM}
     return [alt.param(name=name, value=value) for name, value in values.items()]
 
 

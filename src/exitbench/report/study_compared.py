@@ -21,6 +21,9 @@ from exitbench.report.study_table import TableRow, headings, table_rows
 
 __all__ = ["Compared", "Drawn", "compared"]
 
+_ROW = 450
+"""Height of a chart with its words, roughly."""
+_MOST_ROWS = 4
 FEW_MODELS = 60
 """Up to so many, each has a line of text to itself."""
 SAVINGS = ("blocks skipped", "FLOPs, net of probes and of states copied", "bytes, net of probes and of states deferred")
@@ -35,6 +38,11 @@ class Drawn:
     chart: Chart
     choices: tuple[str, ...] = ()
     """Names of the choices that this chart alone follows."""
+
+    @property
+    def rows(self) -> int:
+        """How many of the others it is as high as."""
+        return min(_MOST_ROWS, round(float(self.chart.spec["height"]) / _ROW))
 
 
 @dataclass(frozen=True, kw_only=True)
