@@ -43,7 +43,9 @@ def data(text):
 
 def test_every_chapter_with_its_numbers(tmp_path):
     """A chapter left out although its rows are there, or charts without data."""
-    text = written(study_rows(replayed=True), tmp_path, claims=Claims(own=(finding(),)), command="exitbench study kinds.yaml")
+    text = written(
+        study_rows(replayed=True), tmp_path, claims=Claims(own=(finding(),)), command="exitbench study kinds.yaml"
+    )
     assert charts(text) == [
         *("finding-models", "study-models", "study-across", "study-decided", "study-batch", "study-policies"),
         *("study-heat", "study-pairs", "study-progress", "study-characters"),
@@ -111,7 +113,9 @@ def test_hostile_text_makes_no_elements(tmp_path):
     names = {"model": HOSTILE, "workload": HOSTILE, "readout": HOSTILE, "revision": HOSTILE, "tags": {HOSTILE: HOSTILE}}
     rows = cell_rows(cell="a", **names) + cell_rows(cell="b", model="other", tags={HOSTILE: "x"}, step=3)
     rows += [failed(HOSTILE, cell="c", **names), row(HOSTILE, 1.0, depth=2, cell="b", model="other", step=3)]
-    text = written(rows, tmp_path, title=HOSTILE, command=HOSTILE, claims=Claims(own=(finding(claim=HOSTILE, label=HOSTILE),)))
+    text = written(
+        rows, tmp_path, title=HOSTILE, command=HOSTILE, claims=Claims(own=(finding(claim=HOSTILE, label=HOSTILE),))
+    )
     elements = Elements(text)
     assert {tag for tag, _ in elements.tags} <= kinds
     assert sum("type" not in attributes for attributes, _ in elements.scripts) == 4

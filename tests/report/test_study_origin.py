@@ -4,6 +4,7 @@ import pytest
 
 from exitbench.report.study_cells import cells_of
 from exitbench.report.study_origin import levels_of, origins_of
+from exitbench.study.of_result import SINGLE
 from study_rows import row
 
 
@@ -19,6 +20,16 @@ def test_texts_travel_once_and_point_back():
     assert [cell["model loaded from"] for cell in told] == ["org/a1", "org/a2", "org/b1"]
     assert len(set(origins.texts)) == len(origins.texts)
     assert "revision" not in told[0]
+
+
+def test_a_cell_can_be_measured_alone():
+    """A command that was never run, or a file of another cell; a study and a cell of a result that has neither."""
+    origins = origins_of(cells_of([row(cell="a", model="a"), row(cell="b", model="b", study=SINGLE)]))
+    told = [
+        {name: at for name, at in zip(origins.names, cell, strict=True) if at is not None} for cell in origins.cells
+    ]
+    assert "delete cells/a.parquet" in origins.texts[told[0]["to measure this cell alone"]]
+    assert not {"to measure this cell alone", "study", "cell"} & set(told[1])
 
 
 def test_escapes_are_shown():

@@ -169,7 +169,9 @@ def dots(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) ->
 
     Columns: name, group, value, low, high, interval, null, shown, n. Signals: as `_levels`.
     """
-    base = alt.Chart(data).encode(y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=alt.ExprRef("room"))))
+    base = alt.Chart(data).encode(
+        y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=alt.ExprRef("room")))
+    )
     few = alt.Axis(tickCount=6, labelSeparation=6)
     x = alt.X("value:Q", title=None, axis=few, scale=alt.Scale(zero=False, padding=12))
     tips = [_MODEL_TIP, alt.Tooltip("group:N"), *_INTERVAL_TIPS, number_tip("n", "tokens", ",d")]

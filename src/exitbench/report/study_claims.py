@@ -46,7 +46,8 @@ def read_claims(folders: Sequence[Path], *, alone: bool) -> Claims:
     """
     own = tuple(finding for folder in folders if (finding := _recorded(folder / FINDING_FILE)) is not None)
     asking = [folder for folder in folders if _asks(folder / SPEC_FILE)]
-    together, why_not = (), ""
+    together: tuple[Finding, ...] = ()
+    why_not = ""
     if len(asking) > 1:
         try:
             together = tuple(judge_together(read_cases(asking)))

@@ -3,12 +3,14 @@
 Commands and versions are the same for most cells, so that texts travel once and cells point at them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from exitbench.report.study_cells import Cell
 from exitbench.report.text import visible
+from exitbench.study.of_result import SINGLE
+from exitbench.study.rows import Row
 
 __all__ = ["FILTERS", "Origins", "levels_of", "origins_of"]
 
@@ -40,6 +42,7 @@ FILTERS = ("kind", "stage", "size", "workload", "readout")
 _SIZES = ((1, "up to 1 B"), (7, "1 to 7 B"), (20, "7 to 20 B"))
 """Upper ends, in 10**9 active parameters."""
 _NOT_KNOWN = "not known"
+_AGAIN = "to measure this cell alone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +63,8 @@ class Origins:
 def origins_of(cells: Sequence[Cell]) -> Origins:
     """How cells were made, in the order given."""
     places: dict[str, int] = {}
-    made = [[_place(getattr(cell.first, column), places) for column, _ in _MADE] for cell in cells]
-    return Origins(names=[name for _, name in _MADE], texts=[visible(text) for text in places], cells=made)
+    made = [[_place(told, places) for told in (*_columns(cell.first), _again(cell.first))] for cell in cells]
+    return Origins(names=[*(name for _, name in _MADE), _AGAIN], texts=[visible(text) for text in places], cells=made)
 
 
 def levels_of(cell: Cell) -> tuple[str, ...]:
@@ -70,6 +73,17 @@ def levels_of(cell: Cell) -> tuple[str, ...]:
     size = row.active_params_b if row.active_params_b is not None else row.total_params_b
     workload = row.workload if row.on is None else f"{row.workload}, on {row.on}"
     return (row.kind or _NOT_KNOWN, row.stage or _NOT_KNOWN, _size(size), workload, row.readout)
+
+
+def _columns(row: Row) -> Iterator[object]:
+    for column, _ in _MADE:
+        yield None if row.study == SINGLE and column in ("study", "cell") else getattr(row, column)
+
+
+def _again(row: Row) -> str | None:
+    if row.study == SINGLE:
+        return None  # the command does just that
+    return f"delete cells/{row.cell}.parquet from the folder of the study and run the command again"
 
 
 def _size(billions: float | None) -> str:

@@ -111,7 +111,10 @@ def _compared(payload: Payload, cells: _Cells) -> Iterator[tuple[str, Any]]:
             title = f"{figure.title} of each model with its interval"
             if any(row["shown"] for row in rows):
                 title += "; grey: untrained models of its shape"
-            yield f"models-{figure.name}", _drawn(study_charts.dots, rows, title, levels, width=560, height=22 * len(rows))
+            yield (
+                f"models-{figure.name}",
+                _drawn(study_charts.dots, rows, title, levels, width=560, height=22 * len(rows)),
+            )
     with_ees = [cell for cell in ended if "ees" in cell["plain"]]
     for axis in axes_of(cell["across"] for cell in with_ees):
         placed = [cell for cell in with_ees if axis.name in cell["across"]]

@@ -14,7 +14,7 @@ from exitbench.score.scorecard import ScoreCard
 from exitbench.study.figures import Found, card_figures, replay_figures
 from exitbench.study.rows import Row
 
-__all__ = ["LEVEL_TAG", "labels_of", "rows_of_result"]
+__all__ = ["LEVEL_TAG", "SINGLE", "labels_of", "rows_of_result"]
 
 SINGLE = "run"
 """What stands in place of a study's name."""
