@@ -4,7 +4,9 @@ import pytest
 
 from exitbench.replay.assemble import ReplayOptions, replay
 from exitbench.score import score
-from exitbench.study.of_result import LEVEL_TAG, labels_of, rows_of_result
+from exitbench.score.scorecard import NOT_RECORDED
+from exitbench.study.of_result import labels_of, rows_of_result
+from exitbench.study.rows import LEVEL_TAG
 from exitbench.trace.precision import Look, Precision
 
 
@@ -72,3 +74,24 @@ def test_another_level_of_intervals_travels(card):
     precision = Precision(target=0.02, reached=True, n_available=24, n_looks=1, looks=(look,))
     assert rows_of_result(card)[0].tags == {}
     assert rows_of_result(card.model_copy(update={"precision": precision}))[0].tags == {LEVEL_TAG: "98.75 %"}
+
+
+def test_policies_are_told_by_the_replay_that_made_them(card, replayed):
+    """Figures of policies under the seed and the command of the card, which chose other prompts to calibrate on."""
+    other = card.model_copy(update={"seed": card.seed + 1, "command": "exitbench score"})
+    rows = rows_of_result(other, replayed)
+    told = {(row.target is not None, row.seed, row.command) for row in rows}
+    assert told == {(False, other.seed, "exitbench score"), (True, replayed.seed, replayed.command)}
+
+
+def test_results_of_other_settings_are_other_cells(card):
+    """Six prompts and ten of one model, counted as one cell by whoever groups rows."""
+    fewer = card.model_copy(update={"settings": card.settings.model_copy(update={"limit": 6})})
+    assert len({row.cell for result in (card, fewer, card) for row in rows_of_result(result)}) == 2
+
+
+def test_what_was_not_recorded_is_no_figure(typical_trace):
+    """A fast trace that contradicts a full one of the same model, since it lacks what it never recorded."""
+    fast = score(typical_trace, draws=50).model_copy(update={"ees_null": None})
+    fast = fast.model_copy(update={"reasons": fast.reasons | {"ees_null": NOT_RECORDED}})
+    assert "ees_null" not in {row.figure for row in rows_of_result(fast)}

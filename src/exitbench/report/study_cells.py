@@ -8,9 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from exitbench.study.of_result import LEVEL_TAG
 from exitbench.study.results import cell_key
-from exitbench.study.rows import Row
+from exitbench.study.rows import LEVEL_TAG, Row
 
 __all__ = ["Cell", "Context", "cells_of", "finite", "last_checkpoints", "training_of"]
 

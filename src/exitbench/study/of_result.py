@@ -1,25 +1,30 @@
 """What one score card, and the replay beside it, would be as the rows of a study's cell.
 
 So that results of single runs stand beside those of studies. The study's name is that of the command that made them;
-the facts are those that the card was made with. Non-goals: reading files, and figures that a card does not hold.
+the facts are those that the card was made with. What `--fast` left out has no row: it was not measured, and stands in
+no contradiction to where it was. Non-goals: reading files, and figures that a card does not hold.
 """
 
+import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
+from typing import Any
 
+from exitbench.env import versions_text
 from exitbench.replay.hold import ANY
 from exitbench.replay.result import Replay
-from exitbench.score.scorecard import ScoreCard
+from exitbench.score.scorecard import NOT_RECORDED, ScoreCard
 from exitbench.study.figures import Found, card_figures, replay_figures
-from exitbench.study.rows import Row
+from exitbench.study.results import IDENTITY
+from exitbench.study.rows import LEVEL_TAG, Row
 
-__all__ = ["LEVEL_TAG", "SINGLE", "labels_of", "rows_of_result"]
+__all__ = ["SINGLE", "labels_of", "rows_of_result"]
 
 SINGLE = "run"
 """What stands in place of a study's name."""
-LEVEL_TAG = "interval level"
-"""Tag of a result whose intervals are at another level than 95 %, for it was measured to a precision."""
+_ID_DIGITS = 16
 _FACTS = ("family", "generation", "release_month", "kind", "stage", "total_params_b", "active_params_b")
 
 
@@ -56,7 +61,6 @@ def rows_of_result(card: ScoreCard, replay: Replay | None = None, *, label: str 
     model, shape, settings, workload = card.model, card.shape, card.settings, card.workload
     identity = {
         "study": SINGLE,
-        "cell": f"{model.weights_sha256[:8]}-{workload.sha256[:8]}",
         "model": label or model.name,
         "source": model.source,
         "revision": model.revision,
@@ -73,23 +77,28 @@ def rows_of_result(card: ScoreCard, replay: Replay | None = None, *, label: str 
         "max_new_tokens": settings.max_new_tokens,
         "document_tokens": settings.document_tokens,
         "limit": settings.limit,
-        "seed": card.seed,
-        "libraries": ", ".join(f"{name} {version}" for name, version in sorted(card.libraries.items())),
+        "libraries": versions_text(card.libraries),
         **{name: getattr(card.facts, name) for name in _FACTS},
         "num_blocks": shape.num_blocks,
         "hidden_size": shape.hidden_size,
         "vocab_size": shape.vocab_size,
         "tags": {} if card.precision is None else {LEVEL_TAG: f"{100 * card.level:g} %"},
-        "command": card.command,
         "created": card.created,
     }
-    found = [*card_figures(card), *_policies(replay)]
-    return [Row(**identity, status=figure.status, **vars(figure)) for figure in found]
+    recorded = (found for found in card_figures(card) if found.reason != NOT_RECORDED)
+    rows = _rows(identity | {"seed": card.seed, "command": card.command}, recorded)
+    if replay is not None:
+        rows += _rows(identity | {"seed": replay.seed, "command": replay.command}, _policies(replay))
+    return rows
 
 
-def _policies(replay: Replay | None) -> Iterator[Found]:
-    if replay is None:
-        return
+def _rows(identity: dict[str, Any], figures: Iterable[Found]) -> list[Row]:
+    deciding = json.dumps([*map(identity.get, IDENTITY), identity["tags"]])
+    cell = hashlib.sha256(deciding.encode()).hexdigest()[:_ID_DIGITS]
+    return [Row(**identity, cell=cell, status=found.status, **vars(found)) for found in figures]
+
+
+def _policies(replay: Replay) -> Iterator[Found]:
     first = replay.points[0]
     held = [p for p in replay.points if (p.procedure, p.risk, p.eps) == (first.procedure, first.risk, first.eps)]
     yield from replay_figures(replay, [None if p.probes == ANY else f"{p.policy} {p.probes}" for p in held])
