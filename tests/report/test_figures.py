@@ -67,8 +67,8 @@ def test_fast_card_shows_only_what_was_recorded(fast):
     assert "trace without --fast" in said
 
 
-def test_comparison_has_the_columns_that_any_card_has(card, fast):
-    """Savings of one card under the name of another's; columns of nothing but nulls."""
+def test_full_card_has_no_word_of_fast(card):
+    """A caution about what was recorded after all."""
     assert all("--fast" not in caution for caution in cautions(card))
 
 

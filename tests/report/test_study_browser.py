@@ -214,6 +214,25 @@ def test_hostile_labels_are_shown_and_inert(show, errors):
     assert errors() == []
 
 
+def test_findings_of_several_studies(show, rows, errors):
+    """A chart drawn from another study's finding, details that stay shut, or a claim that runs."""
+    own = (finding(label="first"), finding(label="second", claim=HOSTILE))
+    page = show(rows, claims=Claims(own=own, together=own, alone=False))
+    for number, label in enumerate(("first", "second"), start=1):
+        marks = page.find_elements(By.CSS_SELECTOR, f"[data-spec=finding-models-{number}] svg .mark-symbol path")
+        told = [mark.get_attribute("aria-label") for mark in marks]
+        assert len(told) == 4
+        assert all(f"model: {label}-" in text for text in told)
+    together, first, _ = page.find_elements(By.CSS_SELECTOR, ".finding")
+    assert HOSTILE in together.text
+    details = first.find_element(By.TAG_NAME, "details")
+    details.find_element(By.TAG_NAME, "summary").send_keys(Keys.ENTER)
+    assert "two models a group could have shown 0.1" in details.text
+    assert not page.find_elements(By.CSS_SELECTOR, "img, script[src], [onerror]")
+    assert_fits_a_phone(page)
+    assert errors() == []
+
+
 def test_dark_scheme_and_narrow_screen(show, open_page, rows, errors):
     """Choices lost when the scheme changes, or a table or chart wider than a phone."""
     page = show(rows, claims=Claims(own=(finding(),)))

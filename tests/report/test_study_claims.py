@@ -62,6 +62,10 @@ def test_claims_of_several_studies_are_judged_together(two, tmp_path):
     for found in expected:
         assert f"{found.study}: {found.verdict}: {found.why}" in said
     assert "Holm over all comparisons of claims here (2)" in said
+    tags = Elements((tmp_path / "page.html").read_text()).tags
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids)), "a chart would be drawn from the numbers of another finding"
+    assert {"finding-models-1", "finding-models-2"} <= set(ids)
     for own in ("own of one", "own of two", "The finding of one", "The finding of two"):
         assert own in said
 

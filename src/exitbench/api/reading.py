@@ -27,7 +27,7 @@ from exitbench.trace.table import Trace
 __all__ = ["REPLAY_FILE", "Reported", "policies_named", "read_result", "replay", "report", "save_policies", "score"]
 
 REPLAY_FILE = "replay.json"
-MOST_IN_FULL = 24
+MOST_IN_FULL = 12
 """Single results that a page shows each in full; of more it shows what it shows of a study's cells, and the tokens."""
 
 
