@@ -1,6 +1,7 @@
 """The page of many results in headless Chromium: narrowed, asked what made a number, light and dark, and fast."""
 
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -145,6 +146,26 @@ def test_click_on_a_number_tells_what_made_it(show, errors):
     best = point.get_attribute("aria-label") or ""
     assert "model-" in best
     assert next(f"org/model-{i}" for i in range(3) if f"model-{i}" in best) in dialog.text
+    assert errors() == []
+
+
+def test_only_marks_of_one_number_tell(show, errors):
+    """A line that tells of its first point, or a null that nobody measured under the pointer or in a label."""
+    rows = [found for found in many_rows(2) if not found.figure.startswith("ees_untrained")]
+    page = show(rows)
+    until(page, lambda: points(page, "study-models") == 2)
+    assert not page.find_elements(By.CSS_SELECTOR, "[data-spec=study-models] [aria-label*=untrained]")
+    line = page.find_element(By.CSS_SELECTOR, "[data-spec=study-decided] svg .mark-line path")
+    page.execute_script(
+        "arguments[0].scrollIntoView({block: 'center'});"
+        "arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))",
+        line,
+    )
+    assert not page.find_element(By.ID, "made").is_displayed()
+    symbol = page.find_element(By.CSS_SELECTOR, "[data-spec=study-batch] svg .mark-symbol.role-mark path")
+    page.execute_script("arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))", symbol)
+    until(page, page.find_element(By.ID, "made").is_displayed)
+    assert re.match(r"batch with \d+ rows: ", page.find_element(By.ID, "made-title").text)
     assert errors() == []
 
 

@@ -104,7 +104,7 @@ def test_missing_is_no_number(tmp_path):
     assert there["by_depth"] == {}
     assert there["by_pair"] == {}
     assert 'title="too few prompts"' in text
-    assert text.count(">n/a</button>") == 4
+    assert text.count(">n/a</button>") == 3
 
 
 def test_hostile_text_makes_no_elements(tmp_path):

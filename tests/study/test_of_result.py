@@ -4,7 +4,6 @@ import pytest
 
 from exitbench.replay.assemble import ReplayOptions, replay
 from exitbench.score import score
-from exitbench.score.scorecard import NOT_RECORDED
 from exitbench.study.of_result import labels_of, rows_of_result
 from exitbench.study.rows import LEVEL_TAG
 from exitbench.trace.precision import Look, Precision
@@ -88,10 +87,3 @@ def test_results_of_other_settings_are_other_cells(card):
     """Six prompts and ten of one model, counted as one cell by whoever groups rows."""
     fewer = card.model_copy(update={"settings": card.settings.model_copy(update={"limit": 6})})
     assert len({row.cell for result in (card, fewer, card) for row in rows_of_result(result)}) == 2
-
-
-def test_what_was_not_recorded_is_no_figure(typical_trace):
-    """A fast trace that contradicts a full one of the same model, since it lacks what it never recorded."""
-    fast = score(typical_trace, draws=50).model_copy(update={"ees_null": None})
-    fast = fast.model_copy(update={"reasons": fast.reasons | {"ees_null": NOT_RECORDED}})
-    assert "ees_null" not in {row.figure for row in rows_of_result(fast)}

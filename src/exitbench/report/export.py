@@ -1,7 +1,8 @@
 """Results as files for other programs and for other pages: CSV, Parquet, Markdown.
 
-CSV and Parquet hold every row, so that nothing is lost; Markdown has the figures of the page's table. Names come from
-other people's files: in text they are made plain, in Parquet, which no terminal shows, they are as recorded.
+CSV and Parquet hold every row; Markdown has the figures of the page's table. Names come from other people's files: in
+text they are made plain, and in CSV what a spreadsheet would run as a formula begins with an apostrophe. In Parquet,
+which no terminal and no spreadsheet runs, they are as recorded.
 """
 
 import csv
@@ -23,6 +24,8 @@ from exitbench.study.rows import Row
 
 __all__ = ["write_csv", "write_markdown"]
 
+_FORMULA = ("=", "+", "-", "@")
+
 
 def write_csv(rows: Sequence[Row], out: Path) -> None:
     """Write every row, missing as an empty cell and tags as JSON, atomically."""
@@ -37,7 +40,7 @@ def write_csv(rows: Sequence[Row], out: Path) -> None:
 def write_markdown(rows: Sequence[Row], out: Path, *, title: str, claims: Claims | None = None) -> None:
     """Write the table of cells, under what came of the claims if there are any, atomically."""
     cells = cells_of(rows)
-    head = ("model", "facts", "checkpoint", "workload", "readout", *headings(), "tokens", "prompts")
+    head = ("model", "facts", "checkpoint", "workload", "readout", *headings(cells), "tokens", "prompts")
     lines = [
         (
             *(row.model, row.facts, row.checkpoint, row.workload, row.readout),
@@ -53,8 +56,8 @@ def write_markdown(rows: Sequence[Row], out: Path, *, title: str, claims: Claims
         parts += ["## Every cell", _table(head, lines)]
     if failed := failures(cells):
         parts += ["## Failed cells", _table(("model", "checkpoint", "workload", "reason"), failed)]
-    commands = dict.fromkeys(row.command for row in rows)
-    parts += ["## Made with", "\n".join(f"- {escape_markdown(command)}" for command in commands)]
+    if commands := dict.fromkeys(plain(row.command) for row in rows if row.command):
+        parts += ["## Made with", "\n".join(f"    {command}" for command in commands)]
     write_text(out, "\n\n".join(parts) + "\n")
 
 
@@ -71,7 +74,7 @@ def _claims(claims: Claims) -> Iterator[str]:
 
 
 def _entry(entry: Entry) -> str:
-    return f"{entry.text} {entry.interval}" if entry.interval else f"n/a: {entry.reason}"
+    return f"{entry.text}: {entry.reason}" if entry.reason else f"{entry.text} {entry.interval}"
 
 
 def _count(count: int | None) -> str:
@@ -86,4 +89,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _cell(value: Any) -> Any:
     if isinstance(value, dict):
         return plain(json.dumps(value, sort_keys=True)) if value else ""
-    return plain(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    text = plain(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text

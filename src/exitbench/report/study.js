@@ -59,7 +59,8 @@
       (cell.by_depth[name] ?? []).forEach((value, depth) => {
         if (value === null) return;
         const x = cell.when.join("|").replace(/^step | tokens$/g, "");
-        rows.push({ cell: cell.index, figure: name, x, label: spoken(cell), depth, value, colour: value });
+        const where = `at depth ${depth}`;
+        rows.push({ cell: cell.index, figure: name, where, x, label: spoken(cell), depth, value, colour: value });
       });
     }
     const scaled = logarithmic && rows.every((row) => row.value > 0);
@@ -88,7 +89,7 @@
           const value = values[index];
           index += 1;
           if (value === null) return;
-          const common = { cell: cell.index, figure: name, value };
+          const common = { cell: cell.index, figure: name, where: `of depths ${low} and ${high}`, value };
           rows.push({ ...common, a: low, b: high });
           if (low !== high) rows.push({ ...common, a: high, b: low });
         });
@@ -115,9 +116,8 @@
     }
     const nulls = checkpoints(chosen("model")).filter((cell) => cell.null);
     if (rows.length) {
-      const shown = nulls.length > 0;
-      const null_ = shown ? figureOf(nulls.at(-1).null) : rows[0];
-      rows.push({ ...null_, what: "null", name: data.models[chosen("model")], shown });
+      const null_ = nulls.length > 0 ? figureOf(nulls.at(-1).null) : {};
+      rows.push({ ...null_, what: "null", name: data.models[chosen("model")], shown: nulls.length > 0 });
     }
     const last = checkpoints(chosen("model")).filter((cell) => cell.plain.ees);
     if (last.length < 2) return { rows, title };
@@ -130,7 +130,8 @@
 
   function decided() {
     const rows = ended().flatMap((cell) => (cell.by_depth.decided ?? []).map((value, depth) => ({
-      cell: cell.index, figure: "decided", name: cell.name, group: group(cell), depth, x: depth / cell.blocks, value,
+      cell: cell.index, figure: "decided", where: `at depth ${depth}`, name: cell.name, group: group(cell), depth,
+      x: depth / cell.blocks, value,
     }))).filter((row) => row.value !== null);
     return { rows, title: "Decided curves, each model at its last checkpoint" };
   }
@@ -143,7 +144,7 @@
       const figure = figureOf(cell.plain[name], cell.level);
       const null_ = name === "ees" && cell.null ? cell.null[0] : null;
       const common = { cell: cell.index, figure: name, name: cell.name, group: group(cell) };
-      return { ...common, ...figure, n: cell.n, null: null_ ?? figure.value, shown: null_ !== null };
+      return { ...common, ...figure, n: cell.n, null: null_, shown: null_ !== null };
     }).sort((a, b) => b.value - a.value);
     const said = rows.length > 1
       ? `${title}: from ${rows[0].value.toFixed(3)} (${rows[0].name}) to ${rows.at(-1).value.toFixed(3)} (${rows.at(-1).name})`
@@ -157,15 +158,15 @@
     const rows = ended().filter((cell) => cell.plain[found[0]] && axis in cell.across).map((cell) => {
       const place = cell.across[axis];
       const x = axis === "release_month" ? Date.parse(place) : place;
-      const common = { cell: cell.index, figure: found[0], name: cell.name, group: group(cell) };
+      const common = { cell: cell.index, figure: found[0], model: cell.model, name: cell.name, group: group(cell) };
       return { ...common, x, place: typeof place === "number" ? place.toLocaleString("en") : place, ...figureOf(cell.plain[found[0]], cell.level) };
     });
-    return { rows, title: `${found[1]} over ${choices.get("across").selectedOptions[0].text}, ${rows.length} models` };
+    return { rows, title: `${found[1]} over ${choices.get("across").selectedOptions[0].text}, ${new Set(rows.map((row) => row.model)).size} models` };
   }
 
   function batch() {
     const rows = ended().flatMap((cell) => cell.batch.filter(([, value]) => value !== null).map(([x, value]) => ({
-      cell: cell.index, figure: "batch", name: cell.name, group: group(cell), x, value,
+      cell: cell.index, figure: "batch", where: `with ${x} rows`, name: cell.name, group: group(cell), x, value,
     })));
     return { rows, title: "What is left to skip in batches" };
   }
@@ -180,9 +181,11 @@
     const cell = data.cells[Number(list.value)];
     if (cells.length === 0) return { rows: [], title: "No policy" };
     const saving = chosen("saving");
+    const saved_ = choices.get("saving").selectedOptions[0].text;
     const rows = cell.held.map(([policy, target, x, ...saved]) => ({
-      cell: cell.index, figure: data.policies[policy], name: data.policies[policy], target: data.targets[target],
-      group: data.policies[policy].split(" ")[0], x, value: saved[saving],
+      cell: cell.index, figure: data.policies[policy], where: `held to ${data.targets[target]}, ${saved_}`,
+      name: data.policies[policy], target: data.targets[target], group: data.policies[policy].split(" ")[0], x,
+      value: saved[saving],
     })).filter((row) => row.x !== null && row.value !== null);
     const names = [...new Set(data.policies.map((name) => name.split(" ")[0]))];
     return { rows, signals: groupsOf(rows, names), title: `What policies save and change on ${cell.name}` };
@@ -269,8 +272,9 @@
       chart.addEventListener("drawn", (event) => {
         views.set(chart.dataset.spec, event.detail);
         event.detail.addEventListener("click", (_, item) => {
-          const { cell, figure, value } = item?.datum ?? {};
-          if (cell !== undefined) tell(data.cells[cell], titles.get(figure) ?? figure.replaceAll("_", " "), value);
+          const { cell, figure, where = "", value } = item?.datum ?? {};
+          if (cell === undefined || !tells(chart, item)) return;
+          tell(data.cells[cell], figure, `${titles.get(figure) ?? figure.replaceAll("_", " ")} ${where}:`, value);
         });
       });
     }
@@ -280,17 +284,22 @@
 
   const titles = new Map([...(data?.by_depth ?? []), ...(data?.plain ?? [])].map(([name, title]) => [name, title]));
 
-  // `more`: further lines, each a term and a text.
-  function tell(cell, figure, value, more = []) {
-    const { names, texts, cells } = data.origins;
+  // Whether a mark stands for one number: not a line, which has the data of its first point, and not the tick of a null.
+  const tells = (chart, { mark }) => mark.marktype === "symbol" || mark.marktype === "rule"
+    || (mark.marktype === "rect" && ["study-heat", "study-pairs"].includes(chart.dataset.spec));
+
+  // `name`: of the figure or policy; `figure`: the same in words; `more`: further lines, each a term and a text.
+  function tell(cell, name, figure, value, more = []) {
+    const { names, texts, cells, others } = data.origins;
+    const places = others[cell.index]?.[name] ?? cells[cell.index];
     const dialog = document.getElementById("made");
     dialog.querySelector("h2").textContent = `${figure} ${value} of ${[cell.name, ...cell.when].join(", ")}`;
-    const made = names.map((name, index) => [name, texts[cells[cell.index][index]]]);
-    const lines = [...more, ...made].filter(([, text]) => text).flatMap(([name, text]) => {
+    const made = names.map((term, index) => [term, texts[places[index]]]);
+    const lines = [...more, ...made].filter(([, text]) => text).flatMap(([noun, text]) => {
       const [term, told] = ["dt", "dd"].map((tag) => document.createElement(tag));
-      term.textContent = name;
+      term.textContent = noun;
       told.textContent = text;
-      if (name === "command") told.className = "command";
+      if (noun === "command") told.className = "command";
       return [term, told];
     });
     dialog.querySelector("dl").replaceChildren(...lines);
@@ -304,13 +313,13 @@
     const button = event.target.closest("button.made");
     if (!button) return;
     const shown = (button.closest("td") ?? button).textContent.trim().replace(/\s+/g, " ");
-    tell(cellOf(button), button.dataset.figure, shown, [["note", button.title]]);
+    tell(cellOf(button), button.dataset.name, button.dataset.figure, shown, [["note", button.title]]);
   });
   for (const chart of document.querySelectorAll("[data-cell] .chart")) {
     chart.addEventListener("drawn", ({ detail }) => detail.addEventListener("click", (_, item) => {
       const { value } = item?.datum ?? {};
       const title = chart.closest("figure").querySelector("h3").textContent;
-      if (value !== undefined) tell(cellOf(chart), "A point, ", value, [["chart", title]]);
+      if (value !== undefined) tell(cellOf(chart), undefined, "A point, ", value, [["chart", title]]);
     }));
   }
 

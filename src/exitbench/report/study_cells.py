@@ -23,6 +23,8 @@ class Cell:
 
     first: Row
     """For its identity and factors."""
+    origins: dict[str, Row] = field(default_factory=dict)
+    """A row of each figure, of policies a row of each one: they may come from several studies."""
     failure: str | None = None
     """Why there are no figures."""
     plain: dict[str, Row] = field(default_factory=dict)
@@ -87,6 +89,7 @@ def _cell(rows: Sequence[Row]) -> Cell:
         return Cell(first=failed, failure=failed.reason or "no reason was recorded")
     cell = Cell(first=rows[0])
     for row in rows:
+        cell.origins.setdefault(row.figure if row.target is None else str(row.variant), row)
         if row.figure == "ees_untrained" and row.variant is not None:
             if (twin := finite(row.value)) is not None:
                 cell.twins.append(twin)

@@ -1,7 +1,7 @@
 """Charts of a study, without their numbers: the page's script and the pictures put rows of the same form into them.
 
 Rows of a chart are named "rows"; their columns stand with each chart, as do the signals that are set with them. A
-missing end of an interval, or a missing null, has the place of the value, since scales without data would complain.
+missing end of an interval has the place of the value, since scales without data would complain.
 Colours come from the page, see `chart_parts`.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import altair as alt
 
-from exitbench.report.chart_parts import SHARE, number_tip
+from exitbench.report.chart_parts import COUNT_LABEL, SHARE, number_tip
 
 __all__ = [
     "ROWS",
@@ -29,7 +29,6 @@ __all__ = [
 
 ROWS = alt.NamedData(name="rows")
 """No rows yet."""
-_COUNT_LABEL = "replace(format(datum.value, '~s'), 'G', 'B')"
 _SIZE_LABEL = "format(logarithmic ? pow(10, datum.value) : datum.value, '.3~g')"
 _MODEL_TIP = alt.Tooltip("name:N", title="model")
 _NULL_TIPS = [_MODEL_TIP, number_tip("value", "untrained, mean", ".3f"), alt.Tooltip("interval:N", title="range")]
@@ -101,10 +100,10 @@ def progress(data: Any, *, x: alt.X, levels: Sequence[str] = (), drawn: Sequence
     base = alt.Chart(data).transform_filter("datum.what == 'checkpoint'")
     points = base.encode(x=x, y=_ees_axis(), color=_group(), opacity=_FAINT)
     tips = [_MODEL_TIP, _STEP_TIP, number_tip("x", str(x["title"]), ",.4~g"), *_INTERVAL_TIPS]
-    null = alt.Chart(data).transform_filter("datum.what == 'null'")
+    null = alt.Chart(data).transform_filter("datum.what == 'null' && datum.shown")
     return [
-        null.mark_rect(style="reference").encode(y=alt.Y("low:Q"), y2="high:Q", opacity=_where_shown(0.12)),
-        null.mark_rule(style="reference").encode(y="value:Q", tooltip=_NULL_TIPS, opacity=_where_shown(1)),
+        null.mark_rect(style="reference", opacity=0.12).encode(y=alt.Y("low:Q"), y2="high:Q"),
+        null.mark_rule(style="reference").encode(y="value:Q", tooltip=_NULL_TIPS),
         points.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels, drawn)),
         points.mark_line(strokeWidth=2).encode(detail="name:N", order="order:Q"),
         points.mark_point(filled=True, size=45).encode(tooltip=tips),
@@ -125,7 +124,7 @@ def training_axis(axis: str, places: list[float]) -> alt.X:
         scale, words = alt.Scale(type="log", nice=False), "log scale"
     else:
         scale, words, ticks = alt.Scale(type="symlog", constant=least, nice=False), "symlog scale", [0, *ticks]
-    axes = alt.Axis(labelExpr=_COUNT_LABEL, values=ticks, labelSeparation=6)
+    axes = alt.Axis(labelExpr=COUNT_LABEL, values=ticks, labelSeparation=6)
     return alt.X("x:Q", title=f"{title} ({words})", scale=scale, axis=axes)
 
 
@@ -176,11 +175,10 @@ def dots(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) ->
     x = alt.X("value:Q", title=None, axis=few, scale=alt.Scale(zero=False, padding=12))
     tips = [_MODEL_TIP, alt.Tooltip("group:N"), *_INTERVAL_TIPS, number_tip("n", "tokens", ",d")]
     coloured = base.encode(color=_group())
+    null = base.transform_filter("datum.shown").mark_tick(style="reference", thickness=3, strokeDash=[])
     return [
-        base.mark_tick(style="reference", thickness=3, strokeDash=[]).encode(
-            x="null:Q", tooltip=[_MODEL_TIP, number_tip("null", "untrained", ".3f")], opacity=_where_shown(1)
-        ),
         coloured.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q").add_params(*_levels(levels, drawn)),
+        null.encode(x="null:Q", tooltip=[_MODEL_TIP, number_tip("null", "untrained", ".3f")]),
         coloured.mark_point(filled=True, opacity=1, size=75).encode(x=x, tooltip=tips),
     ]
 
@@ -274,7 +272,3 @@ def _levels(levels: Sequence[str], drawn: Sequence[str]) -> list[Any]:
 
 def _ramp(label: str) -> alt.Legend:
     return alt.Legend(orient="right", labelExpr=label, gradientLength=180)
-
-
-def _where_shown(opacity: float) -> Any:
-    return alt.condition("datum.shown", alt.value(opacity), alt.value(0))

@@ -15,7 +15,7 @@ from exitbench.report.chart_parts import Chart, finished
 from exitbench.report.study_across import Axis, axes_of
 from exitbench.report.study_cells import Cell
 from exitbench.report.study_charts import ROWS
-from exitbench.report.study_origin import FILTERS, levels_of
+from exitbench.report.study_origin import FILTERS, in_order, levels_of
 from exitbench.report.study_payload import Payload, payload_of
 from exitbench.report.study_table import TableRow, headings, table_rows
 
@@ -76,7 +76,7 @@ def compared(cells: Sequence[Cell]) -> Compared:
     payload = payload_of(cells)
     axes = axes_of(cell["across"] for cell in payload.cells if cell["ended"])
     return Compared(
-        headings=headings(),
+        headings=headings(cells),
         rows=table_rows(cells),
         filters=_filters(cells),
         payload=payload,
@@ -87,7 +87,7 @@ def compared(cells: Sequence[Cell]) -> Compared:
 
 def _filters(cells: Sequence[Cell]) -> dict[str, list[str]]:
     columns = zip(*(levels_of(cell) for cell in cells if cell.failure is None), strict=True)
-    found = {name: sorted(set(levels)) for name, levels in zip(FILTERS, columns, strict=False)}
+    found = {name: in_order(levels) for name, levels in zip(FILTERS, columns, strict=False)}
     return {name: levels for name, levels in found.items() if len(levels) > 1}
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import altair as alt
 
+from exitbench.errors import ReportError
 from exitbench.report import study_charts
 from exitbench.report.chart_parts import Chart
 from exitbench.report.study_across import axes_of
@@ -59,15 +60,20 @@ def study_pictures(
 
     Args:
         rows: all rows of a study.
-        folder: made if it is missing; files of the same names are replaced.
+        folder: made if it is missing and something is drawn; files of the same names are replaced.
         form: of the files; PNG at twice the size.
         charts: others to be drawn, each with the name of its file.
+
+    Raises:
+        ReportError: the folder is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ReportError(f"{folder} is a file, and pictures go into a folder; give another with --out")
     payload = payload_of(cells_of(rows))
-    folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
 
     def write(name: str, suffix: str, chart: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / (re.sub(r"[^\w-]", "-", name) + suffix + f".{form}")
         _styled(chart).save(path, scale_factor=2 if form == "png" else 1)
         written.append(path)
@@ -239,7 +245,7 @@ def _drawn(
 
 def _point(payload: Payload, cell: dict[str, Any], figure: str) -> dict[str, Any]:
     found, shown = _named(cell["plain"][figure]), figure == "ees" and cell["null"] is not None
-    null = cell["null"][0] if shown else found["value"]
+    null = cell["null"][0] if shown else None
     return {"name": cell["name"], "group": _group(payload, cell), **found, "null": null, "shown": shown}
 
 

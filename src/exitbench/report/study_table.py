@@ -9,12 +9,13 @@ from exitbench.report.study_payload import compact, revision_text, when
 
 __all__ = ["Entry", "TableRow", "failures", "headings", "table_rows"]
 
+_PER_CHARACTER = "bits_per_character"
 _COLUMNS = (
     ("ees", "EES"),
     ("ees_star", "EES*"),
     ("aes_1pct", "AES(1 %)"),
     ("aes_5pct", "AES(5 %)"),
-    ("bits_per_character", "bits per character"),
+    (_PER_CHARACTER, "bits per character"),
 )
 _NO_ROW = "not among what was measured"
 _NO_REASON = "no reason was recorded"
@@ -24,6 +25,8 @@ _NO_REASON = "no reason was recorded"
 class Entry:
     """One figure of the table."""
 
+    name: str
+    """Of the figure."""
     figure: str
     """As its heading says."""
     text: str
@@ -55,14 +58,15 @@ class TableRow:
     """See `study_origin.FILTERS`."""
 
 
-def headings() -> tuple[str, ...]:
-    """Of the figures, in the order of `TableRow.entries`."""
-    return tuple(title for _, title in _COLUMNS)
+def headings(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Of the figures that any of the cells may have, in the order of `TableRow.entries`."""
+    return tuple(title for _, title in _columns(cells))
 
 
 def table_rows(cells: Sequence[Cell]) -> list[TableRow]:
     """A row for every cell that has figures, in the order given."""
-    return [_table_row(cell) for cell in cells if cell.failure is None]
+    columns = _columns(cells)
+    return [_table_row(cell, columns) for cell in cells if cell.failure is None]
 
 
 def failures(cells: Sequence[Cell]) -> list[tuple[str, str, str, str]]:
@@ -70,7 +74,13 @@ def failures(cells: Sequence[Cell]) -> list[tuple[str, str, str, str]]:
     return [(c.first.model, _checkpoint(c), _workload(c), c.failure) for c in cells if c.failure is not None]
 
 
-def _table_row(cell: Cell) -> TableRow:
+def _columns(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    """Those that any of the cells may have."""
+    on_text = any(cell.value(_PER_CHARACTER) is not None for cell in cells)
+    return [(figure, title) for figure, title in _COLUMNS if on_text or figure != _PER_CHARACTER]
+
+
+def _table_row(cell: Cell, columns: Sequence[tuple[str, str]]) -> TableRow:
     row, ees = cell.first, cell.plain.get("ees")
     sizes = ((row.active_params_b, "active"), (row.total_params_b, "in all"))
     size = next((f"{compact(billions * 1e9)} {what}" for billions, what in sizes if billions is not None), None)
@@ -82,7 +92,7 @@ def _table_row(cell: Cell) -> TableRow:
         step="" if not cell.is_checkpoint else str(row.step if row.step is not None else row.tokens_seen),
         workload=_workload(cell),
         readout=row.readout,
-        entries=tuple(_entry(cell, figure, title) for figure, title in _COLUMNS),
+        entries=tuple(_entry(cell, figure, title) for figure, title in columns),
         n_tokens=None if ees is None else ees.n_tokens,
         n_prompts=None if ees is None else ees.n_prompts,
         levels=levels_of(cell),
@@ -93,6 +103,7 @@ def _entry(cell: Cell, figure: str, title: str) -> Entry:
     row, value = cell.plain.get(figure), cell.value(figure)
     if row is None or value is None:
         return Entry(
+            name=figure,
             figure=title,
             text="n/a",
             sort="",
@@ -102,7 +113,7 @@ def _entry(cell: Cell, figure: str, title: str) -> Entry:
     known = low is not None and high is not None
     interval = " ".join(filter(None, [f"[{low:.3f}, {high:.3f}]", cell.level])) if known else "[none]"
     reason = "" if known else row.reason or _NO_REASON
-    return Entry(figure=title, text=f"{value:.3f}", sort=f"{value:.6g}", interval=interval, reason=reason)
+    return Entry(name=figure, figure=title, text=f"{value:.3f}", sort=f"{value:.6g}", interval=interval, reason=reason)
 
 
 def _checkpoint(cell: Cell) -> str:

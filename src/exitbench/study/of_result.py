@@ -1,8 +1,7 @@
 """What one score card, and the replay beside it, would be as the rows of a study's cell.
 
 So that results of single runs stand beside those of studies. The study's name is that of the command that made them;
-the facts are those that the card was made with. What `--fast` left out has no row: it was not measured, and stands in
-no contradiction to where it was. Non-goals: reading files, and figures that a card does not hold.
+the facts are those that the card was made with. Non-goals: reading files, and figures that a card does not hold.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ from typing import Any
 from exitbench.env import versions_text
 from exitbench.replay.hold import ANY
 from exitbench.replay.result import Replay
-from exitbench.score.scorecard import NOT_RECORDED, ScoreCard
+from exitbench.score.scorecard import ScoreCard
 from exitbench.study.figures import Found, card_figures, replay_figures
 from exitbench.study.results import IDENTITY
 from exitbench.study.rows import LEVEL_TAG, Row
@@ -85,8 +84,7 @@ def rows_of_result(card: ScoreCard, replay: Replay | None = None, *, label: str 
         "tags": {} if card.precision is None else {LEVEL_TAG: f"{100 * card.level:g} %"},
         "created": card.created,
     }
-    recorded = (found for found in card_figures(card) if found.reason != NOT_RECORDED)
-    rows = _rows(identity | {"seed": card.seed, "command": card.command}, recorded)
+    rows = _rows(identity | {"seed": card.seed, "command": card.command}, card_figures(card))
     if replay is not None:
         rows += _rows(identity | {"seed": replay.seed, "command": replay.command}, _policies(replay))
     return rows
