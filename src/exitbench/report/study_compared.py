@@ -95,7 +95,6 @@ def _charts(payload: Payload, axes: Sequence[Axis]) -> list[Drawn]:
     """Models compared, each as it ended."""
     ended = [cell for cell in payload.cells if cell["ended"]]
     drawn = []
-
     bars = "95 % intervals" if not any(cell["level"] for cell in ended) else "intervals, at the levels in the table"
 
     def add(key: str, layers: list[alt.Chart], title: str, note: str, height: int, *choices: str) -> None:
