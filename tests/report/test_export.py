@@ -49,9 +49,9 @@ def test_csv_holds_every_row_and_no_escape(study, rows, tmp_path):
     read = list(csv.DictReader(text.splitlines()))
     assert len(read) == len(rows)
     assert list(read[0]) == list(asdict(rows[0]))
-    for line, row in zip(read, rows, strict=True):
-        assert line["value"] == ("" if row.value is None else repr(float(row.value)))
-        assert line["figure"] == row.figure
+    for line, written in zip(read, rows, strict=True):
+        assert line["value"] == ("" if written.value is None else repr(float(written.value)))
+        assert line["figure"] == written.figure
 
 
 def test_spreadsheets_run_nothing(tmp_path):

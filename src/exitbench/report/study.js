@@ -50,6 +50,12 @@
     return { value, low: known ? low : value, high: known ? high : value, interval };
   }
 
+  // The mean of untrained models of a cell's shape in words.
+  function nullOf({ name, null: [value, low, high] }) {
+    const range = low === null ? "" : `, range [${low.toFixed(3)}, ${high.toFixed(3)}]`;
+    return `untrained models like ${name}: mean ${value.toFixed(3)}${range}`;
+  }
+
   // --- rows of each chart, with its signals and its title -----------------------------------------------------------
 
   function heat() {
@@ -116,8 +122,9 @@
     }
     const nulls = checkpoints(chosen("model")).filter((cell) => cell.null);
     if (rows.length) {
-      const null_ = nulls.length > 0 ? figureOf(nulls.at(-1).null) : {};
-      rows.push({ ...null_, what: "null", name: data.models[chosen("model")], shown: nulls.length > 0 });
+      const told = nulls.length > 0 ? nullOf(nulls.at(-1)) : "";
+      const { value, low, high } = told ? figureOf(nulls.at(-1).null) : rows[0];
+      rows.push({ what: "null", value, low, high, told });
     }
     const last = checkpoints(chosen("model")).filter((cell) => cell.plain.ees);
     if (last.length < 2) return { rows, title };
@@ -144,7 +151,7 @@
       const figure = figureOf(cell.plain[name], cell.level);
       const null_ = name === "ees" && cell.null ? cell.null[0] : null;
       const common = { cell: cell.index, figure: name, name: cell.name, group: group(cell) };
-      return { ...common, ...figure, n: cell.n, null: null_, shown: null_ !== null };
+      return { ...common, ...figure, n: cell.n, null: null_ ?? figure.value, told: null_ === null ? "" : nullOf(cell) };
     }).sort((a, b) => b.value - a.value);
     const said = rows.length > 1
       ? `${title}: from ${rows[0].value.toFixed(3)} (${rows[0].name}) to ${rows.at(-1).value.toFixed(3)} (${rows.at(-1).name})`

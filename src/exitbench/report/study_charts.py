@@ -1,7 +1,7 @@
 """Charts of a study, without their numbers: the page's script and the pictures put rows of the same form into them.
 
 Rows of a chart are named "rows"; their columns stand with each chart, as do the signals that are set with them. A
-missing end of an interval has the place of the value, since scales without data would complain.
+missing end of an interval, or a missing null, has the place of the value, since scales without data would complain.
 Colours come from the page, see `chart_parts`.
 """
 
@@ -31,7 +31,8 @@ ROWS = alt.NamedData(name="rows")
 """No rows yet."""
 _SIZE_LABEL = "format(logarithmic ? pow(10, datum.value) : datum.value, '.3~g')"
 _MODEL_TIP = alt.Tooltip("name:N", title="model")
-_NULL_TIPS = [_MODEL_TIP, number_tip("value", "untrained, mean", ".3f"), alt.Tooltip("interval:N", title="range")]
+_TOLD: dict[str, Any] = {"tooltip": alt.Tooltip("told:N"), "description": alt.Description("told:N")}
+"""Of a null, in words; none where there is none."""
 _STEP_TIP = alt.Tooltip("label:N", title="checkpoint")
 _INTERVAL_TIPS = (number_tip("value", "value", ".3f"), alt.Tooltip("interval:N", title="interval"))
 _FAINT = alt.condition("datum.chosen", alt.value(1), alt.value(0.5))
@@ -94,16 +95,16 @@ def matrix(data: Any, *, least: float = 0.0, most: float = 1.0) -> list[alt.Char
 def progress(data: Any, *, x: alt.X, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """EES of every checkpoint, joined by model in the order of training; the untrained null of the chosen model.
 
-    Columns: what ("checkpoint" or "null"), name, group, order, x, value, low, high, interval, chosen, label, shown.
+    Columns: what ("checkpoint" or "null"), name, group, order, x, value, low, high, interval, chosen, label, told (words of the null).
     Signals: as `_levels`.
     """
     base = alt.Chart(data).transform_filter("datum.what == 'checkpoint'")
     points = base.encode(x=x, y=_ees_axis(), color=_group(), opacity=_FAINT)
     tips = [_MODEL_TIP, _STEP_TIP, number_tip("x", str(x["title"]), ",.4~g"), *_INTERVAL_TIPS]
-    null = alt.Chart(data).transform_filter("datum.what == 'null' && datum.shown")
+    null = alt.Chart(data).transform_filter("datum.what == 'null'").encode(**_TOLD)
     return [
-        null.mark_rect(style="reference", opacity=0.12).encode(y=alt.Y("low:Q"), y2="high:Q"),
-        null.mark_rule(style="reference").encode(y="value:Q", tooltip=_NULL_TIPS),
+        null.mark_rect(style="reference").encode(y=alt.Y("low:Q"), y2="high:Q", opacity=_where_told(0.12)),
+        null.mark_rule(style="reference").encode(y="value:Q", opacity=_where_told(1)),
         points.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels, drawn)),
         points.mark_line(strokeWidth=2).encode(detail="name:N", order="order:Q"),
         points.mark_point(filled=True, size=45).encode(tooltip=tips),
@@ -166,7 +167,7 @@ def curves(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) 
 def dots(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """One figure of each model with its interval, and the untrained null as a tick.
 
-    Columns: name, group, value, low, high, interval, null, shown, n. Signals: as `_levels`.
+    Columns: name, group, value, low, high, interval, null, told (words of the null), n. Signals: as `_levels`.
     """
     base = alt.Chart(data).encode(
         y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=alt.ExprRef("room")))
@@ -175,10 +176,10 @@ def dots(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) ->
     x = alt.X("value:Q", title=None, axis=few, scale=alt.Scale(zero=False, padding=12))
     tips = [_MODEL_TIP, alt.Tooltip("group:N"), *_INTERVAL_TIPS, number_tip("n", "tokens", ",d")]
     coloured = base.encode(color=_group())
-    null = base.transform_filter("datum.shown").mark_tick(style="reference", thickness=3, strokeDash=[])
+    null = base.mark_tick(style="reference", thickness=3, strokeDash=[])
     return [
+        null.encode(x="null:Q", opacity=_where_told(1), **_TOLD),
         coloured.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q").add_params(*_levels(levels, drawn)),
-        null.encode(x="null:Q", tooltip=[_MODEL_TIP, number_tip("null", "untrained", ".3f")]),
         coloured.mark_point(filled=True, opacity=1, size=75).encode(x=x, tooltip=tips),
     ]
 
@@ -272,3 +273,7 @@ def _levels(levels: Sequence[str], drawn: Sequence[str]) -> list[Any]:
 
 def _ramp(label: str) -> alt.Legend:
     return alt.Legend(orient="right", labelExpr=label, gradientLength=180)
+
+
+def _where_told(opacity: float) -> Any:
+    return alt.condition("datum.told != ''", alt.value(opacity), alt.value(0))

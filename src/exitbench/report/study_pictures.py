@@ -115,7 +115,7 @@ def _compared(payload: Payload, cells: _Cells) -> Iterator[tuple[str, Any]]:
         if rows := [_point(payload, cell, figure.name) for cell in ended if figure.name in cell["plain"]]:
             rows.sort(key=lambda row: -row["value"])
             title = f"{figure.title} of each model with its interval"
-            if any(row["shown"] for row in rows):
+            if any(row["told"] for row in rows):
                 title += "; grey: untrained models of its shape"
             yield (
                 f"models-{figure.name}",
@@ -245,8 +245,9 @@ def _drawn(
 
 def _point(payload: Payload, cell: dict[str, Any], figure: str) -> dict[str, Any]:
     found, shown = _named(cell["plain"][figure]), figure == "ees" and cell["null"] is not None
-    null = cell["null"][0] if shown else None
-    return {"name": cell["name"], "group": _group(payload, cell), **found, "null": null, "shown": shown}
+    null = cell["null"][0] if shown else found["value"]
+    told = "untrained" if shown else ""
+    return {"name": cell["name"], "group": _group(payload, cell), **found, "null": null, "told": told}
 
 
 def _curve(payload: Payload, cell: dict[str, Any]) -> Iterator[dict[str, Any]]:
