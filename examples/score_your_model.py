@@ -19,12 +19,12 @@ def main() -> None:
     """Trace, score and report; the same command again goes on where it was stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="a toy, if left out")
-    parser.add_argument("--prompts", type=int, default=30, help="of mini, its categories in turn")
+    parser.add_argument("--prompts", type=int, default=24, help="of mini, its categories in turn")
     parser.add_argument("--out", type=Path, default=Path("exitbench-out/minute"))
     arguments = parser.parse_args()
 
     model = arguments.model or str(save_toy(arguments.out / "toy", num_blocks=6))
-    options = TraceOptions(limit=arguments.prompts, max_new_tokens=16)
+    options = TraceOptions(limit=arguments.prompts, max_new_tokens=12)
     result = run(model, "mini", out=arguments.out / "run", options=options)
 
     card = result.card
