@@ -7,6 +7,7 @@ What a fence says is what the tests do with the block:
     python                    found word for word in the sources
     bash                      parsed, and what it runs of exitbench is run, on toys
     bash needs SOMETHING      parsed alone: there are no hub, cluster or hours; the site prints what it needs
+    toml                      of a package that adds parts: installed, and the parts used
     yaml                      part of the spec of a study: read by its rules
     sql                       run on the trace of a toy
     text                      for people

@@ -27,7 +27,7 @@ BLOCKS = [block for document in DOCUMENTS for block in blocks_of(document)]
 SHELL = [block for block in BLOCKS if block.info.partition(" ")[0] == "bash"]
 RUNNABLE = [path for path in DOCUMENTS if any(block.info == "python run" for block in blocks_of(path))]
 COMMANDS = typer.main.get_command(app).commands
-FENCES = r"python( run)?|text( output)?|bash( needs \S.*)?|yaml|sql"
+FENCES = r"python( run)?|text( output)?|bash( needs \S.*)?|yaml|toml|sql"
 
 
 def where(block):

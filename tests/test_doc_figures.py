@@ -6,6 +6,9 @@ import re
 import pytest
 
 from documents import ROOT, name_of, prose_of
+from exitbench.api import score as card_of
+from exitbench.api import trace
+from exitbench.models.toy import save_toy
 
 POLICIES, SCORES = "docs/policies.csv", "docs/zoo/scores.csv"
 _NUMBER = re.compile(r"(?<![\w./-])-?(?:\d+\.\d+|\d{1,3}(?: \d{3})+|\d+(?= %))(?![\w.]\w)")
@@ -176,3 +179,19 @@ def test_effects_are_those_of_the_findings(page):
         for value, low, high in figures:
             turned = f"{-float(value):.3f} [{-float(high):.3f}, {-float(low):.3f}]"  # "below", where they say "above"
             assert f"{value} [{low}, {high}]" in judged or turned in judged, row
+
+
+@pytest.mark.slow
+def test_untrained_toys_score_what_is_said(tmp_path):
+    """Figures of the page on footguns that the code has left behind."""
+    traced = [
+        trace(str(save_toy(tmp_path / f"{seed}", seed=seed, num_blocks=8)), "mini", out=tmp_path / f"trace-{seed}")
+        for seed in range(5)
+    ]
+    cards = sorted(map(card_of, traced), key=lambda card: card.ees.value)
+    ends = [f"{card.ees.text()} ({card.n_tokens:,} tokens)" for card in (cards[0], cards[-1])]
+    stars = sorted((card.ees_star for card in cards), key=lambda figure: figure.value)
+    said = f"EES from {' to '.join(ends)}, EES* from {stars[0].text()} to {stars[-1].text()}"
+    assert flat(said) in read("docs/footguns.md")
+    hidden = [entry.eas.value for card in cards for entry in card.eas if entry.similarity == "hidden_cosine"]
+    assert f"{min(hidden):.3f} to {max(hidden):.3f} for the five untrained toys" in read("docs/footguns.md")
