@@ -4,8 +4,7 @@
     python examples/score_your_model.py MODEL      any causal model: a hub id, a folder, a short name
 
 Few short answers keep it short: the demo model, `smollm2-135m-instruct`, takes 44 s of one core of an AMD EPYC once its
-weights are there, start, proof and page included. The intervals say what so few prompts are worth; `exitbench run MODEL`
-measures all of `mini`.
+weights are there, all in all. The intervals say what so few prompts are worth: `exitbench run` measures all of `mini`.
 """
 
 import argparse

@@ -11,7 +11,7 @@ from exitbench.api import trace
 from exitbench.models.toy import save_toy
 
 POLICIES, SCORES = "docs/policies.csv", "docs/zoo/scores.csv"
-_NUMBER = re.compile(r"(?<![\w./-])-?(?:\d+\.\d+|\d{1,3}(?: \d{3})+|\d+(?= %))(?![\w.]\w)")
+_NUMBER = re.compile(r"(?<![\w./-])(?<!arXiv )-?(?:\d+\.\d+|\d{1,3}(?: \d{3})+|\d+(?= %))(?![\w.]\w)")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s#]+)[^)\s]*\)")
 QUOTING = ("docs/footguns.md", "docs/does-it-pay.md")
 MADE_HERE = {  # sections whose figures nothing else holds: the command stands beside them
@@ -43,7 +43,7 @@ def shown(row, figure):
 
 
 def find(phrase, page):
-    """Where a page says a phrase, in which <> marks numbers; there they may be rounded, as they are to 4 digits here."""
+    """Where a page says a phrase, in which <> marks numbers: rounded there, and to 4 digits here."""
     parts = re.split(r"<(-?[\d.e-]+)>", flat(phrase))
     pattern = r"(-?\d+(?:\.\d+)?)".join(map(re.escape, parts[::2]))
     for match in re.finditer(pattern, read(page)):
@@ -151,7 +151,7 @@ def sections():
             yield pytest.param(page, heading, section, id=f"{page}:{heading}")
 
 
-@pytest.mark.parametrize(("page", "heading", "section"), sections())
+@pytest.mark.parametrize(("page", "heading", "section"), [*sections()])
 def test_quoted_figures_stand_where_the_section_says(page, heading, section):
     """A figure without a source, or one that its source no longer has."""
     links = {(ROOT / page).parent.joinpath(link).resolve() for link in _LINK.findall(section) if "://" not in link}

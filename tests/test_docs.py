@@ -40,6 +40,19 @@ def test_relative_links_lead_somewhere(document):
             assert anchor in anchors_of(target), link
 
 
+WRITTEN = sorted(
+    set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / f"{made}.md" for made in ("coverage", "parts", "reference")}
+)
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name_of)
+def test_every_page_ends_with_the_way_on(page):
+    """A dead end: a reader who has come to the end of a page, and to nothing else."""
+    last = prose_of(page).rstrip().rpartition("\n\n")[2]
+    assert last.startswith("**Next**: ")
+    assert _LINK.search(last)
+
+
 def options_by_command():
     commands = typer.main.get_command(app).commands
     harness = HarnessCLI()._subparsers.choices["run"]._option_string_actions  # what 'exitbench lm-eval' passes on to
