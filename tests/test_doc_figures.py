@@ -11,7 +11,7 @@ from exitbench.api import trace
 from exitbench.models.toy import save_toy
 
 POLICIES, SCORES = "docs/policies.csv", "docs/zoo/scores.csv"
-_NUMBER = re.compile(r"(?<![\w./-])(?<!arXiv )(?<!transformers )-?(?:\d+\.\d+|\d{1,3}(?: \d{3})+|\d+(?= %))(?![\w.]\w)")
+_NUMBER = re.compile(r"(?<![\w./-])(?<!arXiv )(?<!transformers )-?(?:\d+\.\d+|\d{1,3}(?: \d{3})+|\d+(?= %))(?!\d|\.\d)")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s#]+)[^)\s]*\)")
 QUOTING = ("README.md", "docs/footguns.md", "docs/does-it-pay.md")
 MADE_HERE = {  # what a section may have beside what stands behind its links: figures, with the command that made them
