@@ -95,9 +95,8 @@ def matrix(data: Any, *, least: float = 0.0, most: float = 1.0) -> list[alt.Char
 def progress(data: Any, *, x: alt.X, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """EES of every checkpoint, joined by model in the order of training; the untrained null of the chosen model.
 
-    Columns: what ("checkpoint" or "null"), name, group, order, x, value, low, high, interval, chosen, label, told (words
-    of the null).
-    Signals: as `_levels`.
+    Columns: what ("checkpoint" or "null"), name, group, order, x, value, low, high, interval, chosen, label, told
+    (words of the null). Signals: as `_levels`.
     """
     base = alt.Chart(data).transform_filter("datum.what == 'checkpoint'")
     points = base.encode(x=x, y=_ees_axis(), color=_group(), opacity=_FAINT)
