@@ -25,7 +25,8 @@ def main() -> None:
 
     model = arguments.model or str(save_toy(arguments.out / "toy", num_blocks=6))
     options = TraceOptions(limit=arguments.prompts, max_new_tokens=12)
-    result = run(model, "mini", out=arguments.out / "run", options=options)
+    folder = arguments.out / f"{Path(model).name}-{arguments.prompts}"
+    result = run(model, "mini", out=folder, options=options)
 
     card = result.card
     print(card.verdict)
