@@ -25,9 +25,9 @@ from exitbench.errors import StudyError
 from exitbench.models.cache import hash_file
 from exitbench.models.strict import one_line
 
-__all__ = ["HEAD_S", "connected", "differences", "fingerprint", "require_head"]
+__all__ = ["Head", "connected", "differences", "fingerprint"]
 
-HEAD_S = 20.0
+_HEAD_S = 20.0
 """How long the head of a cluster may be away; after a minute Ray ends this process."""
 _ANSWER_S = 5.0
 """How long an address may take to accept a connection."""
@@ -96,21 +96,34 @@ def _require_cluster(address: str) -> None:
         ) from error
 
 
-def require_head(ray: Any) -> None:
-    """Wait a while for the head of the cluster, if it is away.
+class Head:
+    """Looks whether the head of the cluster is still there.
 
-    Raises:
-        StudyError: it does not come back.
+    Args:
+        ray: the library, connected.
     """
-    address = ray.get_runtime_context().gcs_address
-    deadline = time.monotonic() + HEAD_S
-    while why := _why_no_answer(address):
-        if time.monotonic() > deadline:
+
+    def __init__(self, ray: Any) -> None:
+        self._address: str = ray.get_runtime_context().gcs_address
+        self._away_since: float | None = None
+
+    def look(self) -> bool:
+        """Look once, and say whether it is there.
+
+        Raises:
+            StudyError: it has been away for too long.
+        """
+        why, now = _why_no_answer(self._address), time.monotonic()
+        if not why:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = now
+        elif now - self._away_since > _HEAD_S:
             raise StudyError(
-                f"the head of the Ray cluster, {address}, was lost ({why}); what was measured is kept, so start the "
-                "cluster and run the same command again"
+                f"the head of the Ray cluster, {self._address}, was lost ({why}); what was measured is kept, so start "
+                "the cluster and run the same command again"
             )
-        time.sleep(1)
+        return not why
 
 
 def _why_no_answer(address: str) -> str:

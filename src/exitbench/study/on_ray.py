@@ -32,7 +32,7 @@ from exitbench.progress import Progressor
 from exitbench.sizes import parse_size, size_text
 from exitbench.study.attempt import Attempt, SharedModel, Task
 from exitbench.study.cells import Cell, StudiedModel
-from exitbench.study.cluster import differences, fingerprint, require_head
+from exitbench.study.cluster import Head, differences, fingerprint
 from exitbench.study.estimate import size_of
 from exitbench.study.folder import MeasuredWeights, StudyFolder
 from exitbench.study.ledger import Ledger
@@ -163,6 +163,7 @@ class _Driver:
         self._here = fingerprint(self._files)
         self._study = ray.put((task, {cell.id: cell for cell in todo}))
         self._measure = ray.remote(_measure)
+        self._head = Head(ray)
         self._running: dict[Any, _Group] = {}
         errors = ray.exceptions
         self._lost = (
@@ -176,28 +177,31 @@ class _Driver:
         """Cells as they come, each with where it was measured."""
         try:
             for group in groups:
-                self._submit(group)
+                try:
+                    self._submit(group)
+                except ValueError as error:  # quantities that are no needs to Ray
+                    raise StudyError(f"needs of {group.cells[0].model.name}: {one_line(error)}") from error
             while self._running:
                 with ledger.waiting():
                     stream = self._ready()
                 group = self._running[stream]
                 try:
                     attempt, node = self._next(stream)
-                except StopIteration:
-                    del self._running[stream]
-                    continue
                 except self._lost as error:
                     progress.say(f"a worker was lost with {group.cells[0].name}: {one_line(error)}")
                     if (given_up := self._again(stream)) is not None:
                         yield group.cells.pop(0), given_up, "given up"
                     if group.cells:
                         self._submit(group)
-                        if not _has_room(_nodes(self._ray), group.needs):
+                        if self._head.look() and not _has_room(_nodes(self._ray), group.needs):
                             progress.say(f"no node is left with room for {group.cells[0].model.name}: waiting for one")
                 else:
                     group.lost = 0
                     ledger.cells_s += attempt.seconds
-                    yield group.cells.pop(0), attempt, f"on {node}"
+                    cell = group.cells.pop(0)
+                    if not group.cells:  # its end is not waited for, for a worker may be lost in it
+                        del self._running[stream]
+                    yield cell, attempt, f"on {node}"
         finally:
             for stream in self._running:
                 self._ray.cancel(stream, force=True)
@@ -211,7 +215,7 @@ class _Driver:
         ready: list[Any] = []
         while not ready:
             ready, _ = self._ray.wait(list(self._running), timeout=_LOOK_S, fetch_local=False)
-            require_head(self._ray)
+            self._head.look()
         return ready[0]
 
     def _submit(self, group: "_Group") -> None:
@@ -230,7 +234,6 @@ class _Driver:
         """The next cell of a task.
 
         Raises:
-            StopIteration: there are no more.
             RayError: of those in `_lost`.
             StudyError: the node cannot take part.
         """
