@@ -27,11 +27,11 @@ def test_what_sets_machines_apart(tmp_path, monkeypatch):
     """Code, libraries or lenses of another version, which two nodes both call 0.1.0."""
     lens = tmp_path / "lens"
     here = fingerprint([str(lens)])
-    assert here[str(lens)] == "not there"
+    assert here[str(lens)] == "missing"
     assert differences(here, here) == ""
     lens.write_text("1")
     there = fingerprint([str(lens)])
-    assert differences(there, here) == f"{lens} is {there[str(lens)]} there and not there here"
+    assert differences(there, here) == f"{lens} is {there[str(lens)]} there and missing here"
     package = tmp_path / "exitbench"
     package.mkdir()
     (package / "__init__.py").write_text("")

@@ -147,7 +147,7 @@ def fingerprint(files: Sequence[str]) -> dict[str, str]:
     for path in sorted(package.rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
             code.update(f"{path.relative_to(package).as_posix()} {hash_file(path)}\n".encode())
-    hashes = {file: hash_file(Path(file))[:12] if Path(file).is_file() else "not there" for file in files}
+    hashes = {file: hash_file(Path(file))[:12] if Path(file).is_file() else "missing" for file in files}
     return library_versions() | {"the code of exitbench": code.hexdigest()[:12]} | hashes
 
 
