@@ -11,7 +11,7 @@ demo: $(INSTALLED)  ## the main job on the demo model; prints where the report l
 test: $(INSTALLED)  ## the fast tests
 	$(BIN)/pytest -n 2
 
-test-slow: $(INSTALLED)  ## tests on real pretrained weights (fetched on first use)
+test-slow: $(INSTALLED)  ## tests on real pretrained weights (fetched on first use), and long ones
 	$(BIN)/pytest -m slow
 
 test-browser: $(INSTALLED)  ## the report in headless Chromium (Debian: chromium, chromium-driver)

@@ -11,3 +11,6 @@ FAMILIES = (
     *("jamba", "zamba2", "falcon_h1", "nemotron_h"),  # hybrid
     *("gemma3n_text", "deepseek_v4"),  # several streams between blocks
 )
+
+ONE_OF_EACH = ("llama", "gptj", "mixtral", "mamba", "rwkv", "jamba", "gemma3n_text")
+"""A kind each, and one that cannot be padded (rwkv): where what is particular to a family is tested on its own."""

@@ -1,10 +1,15 @@
 """Rows of made-up studies, for tests that judge them."""
 
+import numpy as np
+
 from exitbench.study.finding_spec import parse_finding
 from exitbench.study.findings import Case, judge
 from study_rows import row
 
-__all__ = ["case", "judged", "model_row", "rows_of"]
+__all__ = ["DENSE", "case", "judged", "model_row", "models_of", "rows_of"]
+
+DENSE = {"dense": 0.30, "moe": 0.20}
+"""Means of two kinds of which the claim holds."""
 
 
 def model_row(label="m", value=0.2, figure="ees", **changes):
@@ -28,6 +33,15 @@ def model_row(label="m", value=0.2, figure="ees", **changes):
 def rows_of(figures, **shared):
     """Rows of models: label -> (value, what else the row says)."""
     return [model_row(label, value, **(shared | more)) for label, (value, more) in figures.items()]
+
+
+def models_of(means, spread=0.004, seeds=3, **shared):
+    """Models of each kind about its mean, at fixed distances from it."""
+    around = spread * np.linspace(-1, 1, seeds) if seeds > 1 else [0.0]
+    return rows_of(
+        {f"{kind}-{i}": (mean + e, {"kind": kind}) for kind, mean in means.items() for i, e in enumerate(around)},
+        **shared,
+    )
 
 
 def case(rows, question="kinds", **section):

@@ -1,4 +1,7 @@
-"""The benchmark scripts run, at a small size; what they measure is nobody's test."""
+"""The benchmark scripts run, at a small size; what they measure is nobody's test.
+
+Those that are long, or that set what holds for a process, run in one of their own; the others run in this one.
+"""
 
 import csv
 import json
@@ -11,8 +14,11 @@ import pytest
 
 from exitbench.api import TraceOptions, trace
 from exitbench.models.toy import save_toy
+from scripts import said_by
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SCRIPTS = [path.name for path in sorted(BENCHMARKS.glob("*.py")) if "__main__" in path.read_text(encoding="utf-8")]
+SCRIPTS.remove("readout_gpu.py")  # it decides for the whole process how kernels run
 
 
 def printed_by(command):
@@ -27,12 +33,24 @@ def result_of(command):
     return json.loads(printed_by(command).splitlines()[-1])
 
 
+def result_here(script, *arguments):
+    """The JSON object that a script prints last, run in this process."""
+    return json.loads(said_by(BENCHMARKS / script, *arguments).splitlines()[-1])
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_of_every_script(script):
+    """A script that imports what was renamed, or whose options clash."""
+    if script == "study_ray.py":
+        pytest.importorskip("ray")
+    assert said_by(BENCHMARKS / script, "--help").startswith(f"usage: {script}")
+
+
 def test_peers_that_are_missing_are_rows_with_the_reason(tmp_path):
     """A crash, or a figure, for a library that is not there; ways of ours that see different things in float32."""
     toy = str(save_toy(tmp_path))
     sizes = ("--dtype", "float32", "--tokens", "24", "--length", "12", "--repeats", "1")
-    command = [sys.executable, str(BENCHMARKS / "peers.py"), "--model", toy, *sizes]
-    ways = result_of(command)["ways"]
+    ways = result_here("peers.py", "--model", toy, *sizes)["ways"]
     for name, module in {"TransformerLens": "transformer_lens", "nnterp": "nnterp"}.items():
         absent = find_spec(module) is None
         assert (ways[name]["reason"] == "not installed") == absent
@@ -46,8 +64,7 @@ def test_tuned_lens_recovers_something_or_nothing(tmp_path):
     """A difference of two traces that saw other tokens; a figure without its interval or its n."""
     toy = str(save_toy(tmp_path))
     sizes = ("--dtype", "float32", "--text", "mini", "--tokens", "1000", "--limit", "12", "--max-new-tokens", "4")
-    command = [sys.executable, str(BENCHMARKS / "tuned_lens.py"), "--model", toy, *sizes]
-    result = result_of(command)
+    result = result_here("tuned_lens.py", "--model", toy, *sizes)
     assert result["n_prompts"] == 12
     difference = result["tuned"]["ees"]["value"] - result["plain"]["ees"]["value"]
     assert result["recovered"]["ees"]["value"] == pytest.approx(difference)
@@ -55,7 +72,9 @@ def test_tuned_lens_recovers_something_or_nothing(tmp_path):
     assert result["lens"]["workload"] == "mini"
 
 
+@pytest.mark.slow  # models of up to 32 blocks, timings included
 def test_scaling_has_every_point():
+    """A size that is left out, or a way that is not timed."""
     command = [sys.executable, str(BENCHMARKS / "readout_scaling.py"), "--tokens", "8", "--repeats", "1"]
     points = result_of([*command, "--axes", "num_blocks"])["points"]
     assert [point["num_blocks"] for point in points] == [4, 8, 16, 32]
@@ -69,8 +88,7 @@ def test_policy_table_has_every_workload_and_interval(tmp_path):
     lines = (json.dumps({"id": f"{i}", "category": name, "prompt": f"{i}?"}) for i, name in enumerate(categories))
     prompts.write_text("\n".join(lines), encoding="utf-8")
     trace(toy, str(prompts), out=tmp_path / "trace", options=TraceOptions(max_new_tokens=3))
-    command = [sys.executable, str(BENCHMARKS / "policy_table.py"), str(tmp_path / "trace"), "--out", str(table)]
-    result = result_of([*command, "--draws", "100"])
+    result = result_here("policy_table.py", tmp_path / "trace", "--out", table, "--draws", "100")
     with table.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == result["n_rows"]
@@ -136,8 +154,7 @@ def test_gpu_readout_in_the_interpreter():
 def test_promises_are_counted_for_every_procedure():
     """A row that is missing, or a naive choice that looks as good as a certificate."""
     sizes = ("--repetitions", "50", "--prompts", "45", "--eps", "0.05", "--risks", "answer", "edge")
-    command = [sys.executable, str(BENCHMARKS / "certificate_coverage.py"), *sizes]
-    result = result_of(command)
+    result = result_here("certificate_coverage.py", *sizes)
     assert {"repetitions", "delta", "num_thresholds", "environment"} <= result.keys()
     kept = {(row["risk"], row["procedure"]): row["kept"] for row in result["rows"]}
     procedures = ("fixed-sequence", "bonferroni", "conformal", "naive")
@@ -146,6 +163,7 @@ def test_promises_are_counted_for_every_procedure():
         assert kept[risk, "naive"] < 0.7 < 0.75 < kept[risk, "fixed-sequence"]
 
 
+@pytest.mark.slow  # takes a processor for itself
 def test_replay_speed():
     """A script broken by a change of the sweep; memory that grows with tokens times thresholds."""
     sizes = ("--tokens", "20000", "--depths", "8", "--thresholds", "100", "--repeats", "1")

@@ -39,15 +39,13 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # What may be read where no model is: scoring and reports.
 WITHOUT_TORCH = (
     *("exitbench", "exitbench.score", "exitbench.report", "exitbench.trace.store", "exitbench.options"),
-    *("exitbench.cli", "exitbench.replay.assemble", "exitbench.policies.listing"),
-    *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.stats.certify", "exitbench.stats.answers"),
-    *("exitbench.models.shape", "exitbench.models.catalogue", "exitbench.replay.cost", "exitbench.replay.times"),
-    *("exitbench.models.shape", "exitbench.models.catalogue"),
-    *("exitbench.stats", "exitbench.policies", "exitbench.replay.crossfit", "exitbench.replay.frontier"),
-    *("exitbench.representation", "exitbench.decode.result", "exitbench.decode.sandbox", "exitbench.report.decoding"),
-    *("exitbench.study.spec", "exitbench.study.rows"),
-    *("exitbench.study.findings", "exitbench.study.cases", "exitbench.report.finding"),
-    *("exitbench.decode.result", "exitbench.decode.sandbox", "exitbench.report.decoding"),
+    *("exitbench.cli", "exitbench.replay.assemble", "exitbench.policies.listing", "exitbench.models.shape"),
+    *("exitbench.models.catalogue", "exitbench.stats.certify", "exitbench.stats.answers"),
+    *("exitbench.replay.cost", "exitbench.replay.times", "exitbench.stats", "exitbench.policies"),
+    *("exitbench.replay.crossfit", "exitbench.replay.frontier", "exitbench.representation"),
+    *("exitbench.decode.result", "exitbench.decode.sandbox", "exitbench.report.decoding", "exitbench.study.spec"),
+    *("exitbench.study.rows", "exitbench.study.findings", "exitbench.study.cases", "exitbench.report.finding"),
+    "exitbench.report.study_folders",
 )
 
 
@@ -94,16 +92,40 @@ def test_every_package_has_a_place():
     assert all(set(left).isdisjoint(right) for left, right in pairwise(ORDER))
 
 
-@pytest.mark.parametrize("module", WITHOUT_TORCH)
-def test_reading_results_needs_no_torch(module):
+def in_a_new_process(code, *arguments):
+    """Run code where nothing is imported yet; what it leaves with is told as an error."""
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1000:]
+
+
+def test_reading_results_needs_no_torch():
     """Seconds of start-up, and a deep-learning library, only to read a score."""
     code = (
-        f"import sys, {module}\n"
-        "heavy = {'torch', 'transformers', 'tokenizers', 'gguf'}.intersection(sys.modules)\n"
-        "sys.exit(', '.join(sorted(heavy)) or None)"
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(name)\n"
+        "    heavy = {'torch', 'transformers', 'tokenizers', 'gguf'}.intersection(sys.modules)\n"
+        "    if heavy:\n"
+        "        sys.exit(f'{name} imports {sorted(heavy)}')\n"
     )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert output.returncode == 0, output.stderr[-1000:]
+    in_a_new_process(code, *WITHOUT_TORCH)
+
+
+def test_importing_loads_no_plugin_and_no_harness():
+    """Broken third-party code that breaks `import exitbench` itself; an extra that every command needs."""
+    code = (
+        "import importlib.metadata as m, sys\n"
+        "real = m.entry_points\n"
+        "def refuse(**wanted):\n"
+        "    assert not wanted.get('group', '').startswith('exitbench'), wanted\n"
+        "    return real(**wanted)\n"
+        "m.entry_points = refuse\n"
+        "import exitbench.registry, exitbench.workloads, exitbench.signals, exitbench.policies\n"
+        "import exitbench.api, exitbench.cli, exitbench.harness.arguments\n"
+        "sys.exit(', '.join({'lm_eval', 'datasets'}.intersection(sys.modules)) or None)"
+    )
+    in_a_new_process(code)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)

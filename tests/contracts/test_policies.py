@@ -9,6 +9,7 @@ import pytest
 
 from exitbench.testing import TestPolicyContract
 
+ROOT = Path(__file__).parents[2]
 OUTSIDE = '''
 from typing import ClassVar
 
@@ -46,17 +47,18 @@ ENTRY_POINTS = "[exitbench.policies]\nsquared = outside:Squared\npeeking = outsi
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """What pytest says of a package with two policies of its own and one line of test."""
+    """What pytest says of a package with two policies of its own, of the example's, and of a built-in one."""
     folder = tmp_path_factory.mktemp("outside")
     info = folder / "outside-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(METADATA)
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
     (folder / "outside.py").write_text(OUTSIDE)
-    (folder / "test_contract.py").write_text("from exitbench.testing import TestPolicyContract  # noqa: F401\n")
-    source = Path(__file__).parents[2] / "src"
-    paths = os.pathsep.join([str(folder), str(source), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", "squared or peeking or top1"]
+    lines = ("import add_a_policy  # noqa: F401", "from exitbench.testing import TestPolicyContract  # noqa: F401")
+    (folder / "test_contract.py").write_text("\n".join(lines))
+    paths = os.pathsep.join(map(str, (folder, ROOT / "src", ROOT / "examples", os.environ.get("PYTHONPATH", ""))))
+    chosen = "squared or peeking or top1 or sure-twice"
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", chosen]
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
     )
@@ -75,6 +77,13 @@ def test_a_policy_from_outside_is_tested(report):
     checks = {name for name in vars(TestPolicyContract) if name.startswith("test_")}
     assert len(checks) >= 16
     assert got.keys() == checks == outcomes(report, "top1-prob").keys()
+    assert set(got.values()) == {"PASSED"}, report[-3000:]
+
+
+def test_the_policy_of_the_example_keeps_the_contract(report):
+    """An example that people copy, mistakes included."""
+    got = outcomes(report, "sure-twice")
+    assert got.keys() == outcomes(report, "top1-prob").keys()
     assert set(got.values()) == {"PASSED"}, report[-3000:]
 
 

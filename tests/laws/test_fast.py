@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from exitbench.models.toy import toy_model
-from families import FAMILIES
+from families import ONE_OF_EACH
 
 SAME = (
     "ees",
@@ -19,7 +19,7 @@ SAME = (
 )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ONE_OF_EACH)  # decisions of every family: tests/signals/test_lazy.py
 def test_decisions_are_those_of_the_signals(family, toy_trace, trace_of, card_of):
     """A shorter way to the same name for another number, on any kind of model."""
     full, fast = toy_trace(family), trace_of(toy_model(family), fast=True)

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.toy import byte_tokenizer, toy_model
-from families import DENSE, FAMILIES
+from families import DENSE, ONE_OF_EACH
 
 IDS = {"top1_id", "final_rank"}
 
@@ -84,7 +84,7 @@ def _assert_same_rows(one, other):
             assert np.array_equal(values, other[sample][name], equal_nan=True), (sample, name)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ONE_OF_EACH)  # answers of every family: tests/trace/test_generate.py
 def test_company_in_generation(family, trace_of, card_of):
     """Padding that leaks into an answer: prompts of unequal length, alone and together."""
     alone, together = (trace_of(toy_model(family), on="answers", generation_batch=size) for size in (1, 4))

@@ -11,6 +11,8 @@ from exitbench.signals import native as native_module
 from exitbench.signals.decision import top_ids
 from exitbench.signals.native import native_reductions, why_not_native
 
+pytestmark = pytest.mark.parametrize("reductions", ["compiled"], indirect=True)
+
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):

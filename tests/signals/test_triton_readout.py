@@ -20,7 +20,12 @@ from plain_readout import Double, fused_fields, plain_fields, plain_logits
 
 DEVICE = "cpu" if INTERPRETED else "cuda"
 # In the interpreter a tile has 16 rows and 128 columns, and a stretch of the vocabulary 256 ids.
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter"),
+    pytest.mark.parametrize(
+        "reductions", ["torch"], indirect=True
+    ),  # which are of no concern to the kernels themselves
+]
 
 BF16, FP16 = torch.bfloat16, torch.float16
 # Rows, D, V, dtype of the operands and what else differs.

@@ -10,6 +10,7 @@ import pytest
 from toy_study import make_place, rows_in, spec_of, write_spec
 
 
+@pytest.mark.slow  # dozens of runs; that of traces is among the fast tests
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks the runs it kills")
 def test_kill_anywhere_and_resume(tmp_path):
     """Rows lost, doubled or of half a trace; a folder that its own study refuses; scratch that stays."""
