@@ -50,7 +50,8 @@ def main() -> None:
 
     # EES needs decisions alone; without `fast` the card has everything else too.
     options = TraceOptions(limit=arguments.prompts, max_new_tokens=16, fast=True)
-    traces = [trace(model, "mini", out=arguments.out / f"trace-{i}", options=options) for i, model in enumerate(models)]
+    folders = [arguments.out / f"{Path(model).name}-{arguments.prompts}-{i}" for i, model in enumerate(models)]
+    traces = [trace(model, "mini", out=out, options=options) for model, out in zip(models, folders, strict=True)]
     for model, traced in zip(models, traces, strict=True):
         print(f"{model}: EES {score(traced).ees.text()}")
 

@@ -62,11 +62,12 @@ def test_score_your_model(tmp_path):
 
 
 def test_score_a_model_that_is_named(run, tmp_path):
-    """A model that was given and not used."""
+    """A model that was given and not used, or one that is refused since another was scored there before."""
+    run("score_your_model.py", "--prompts", 2)
     model = save_toy(tmp_path / "other", num_blocks=3)
     said = run("score_your_model.py", model, "--prompts", 2)
     assert "[no interval: 2 prompts]" in said
-    assert '"other"' in (tmp_path / "exitbench-out/minute/run/score.json").read_text(encoding="utf-8")
+    assert '"other"' in (tmp_path / "exitbench-out/minute/other-2/score.json").read_text(encoding="utf-8")
 
 
 def test_compare_two_models(run):

@@ -70,3 +70,12 @@ def test_lists_tables_and_code_are_what_they_are_on_code_hosts(pages):
     printed = re.compile(r"<p>(?:\||[-*] |\d+\. )|<p>[^<]*\n(?:\||[-*] )|```")
     raw = {name: found[0] for name, page in pages.items() if (found := printed.search(page))}
     assert raw == {}
+
+
+def test_the_notebook_is_shown_with_what_it_printed(site, pages):
+    """A notebook that can only be downloaded, or whose cells print nothing."""
+    page = pages["examples/first_look.html"]
+    assert re.search(r"EES 0\.\d+ \[", page)
+    (picture,) = re.findall(r'<img alt="[^"]+" src="(first_look[^"]+)"', page)
+    assert (site / "examples" / picture).read_bytes().startswith(b"\x89PNG")
+    assert 'href="examples/first_look.html"' in pages["examples.html"]

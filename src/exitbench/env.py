@@ -2,27 +2,18 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["environment_report", "library_versions"]
+__all__ = ["environment_report", "library_versions", "versions_text"]
 
 _LIBRARIES = ("exitbench", "torch", "transformers")
 _MORE_LIBRARIES = (
-    *(
-        "accelerate",
-        "bitsandbytes",
-        "gguf",
-        "numpy",
-        "pyarrow",
-        "safetensors",
-        "scipy",
-        "tokenizers",
-        "torchao",
-        "triton",
-    ),
+    *("accelerate", "bitsandbytes", "gguf", "numpy", "pyarrow", "safetensors", "scipy", "tokenizers", "torchao"),
+    "triton",
 )
 
 
@@ -42,6 +33,11 @@ def _versions(names: tuple[str, ...]) -> dict[str, str]:
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that can change a recorded number."""
     return _versions(_LIBRARIES)
+
+
+def versions_text(versions: Mapping[str, str]) -> str:
+    """Versions by name as one line, sorted."""
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
 
 
 def environment_report() -> dict[str, Any]:

@@ -47,6 +47,23 @@ def test_report_on_folders_and_saved_scores(place, tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert page.startswith("<!DOCTYPE html>")
     assert page.count("EES 0.") >= 2
+    assert exitbench("report", finished, finished, "--format", "svg", "--out", tmp_path / "pictures").code == 0
+    pictures = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert {"batches.svg", "policies-flops.svg"} < pictures
+    charts = (tmp_path / "page.html").read_text().count('data-spec="r0-')
+    assert sum(name.startswith("result-1-") for name in pictures) == charts
+    assert not any(name.startswith("result-2-") for name in pictures), "one folder given twice is one result"
+
+
+def test_many_results_are_not_shown_each_in_full(place, tmp_path, monkeypatch):
+    """A page that grows with every result until nobody can open it; or one without the tokens it has room for."""
+    monkeypatch.setattr("exitbench.api.reading.MOST_IN_FULL", 1)
+    finished = place / "finished"
+    assert exitbench("report", finished, finished / "score.json", "--out", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert 'data-spec="study-models"' in page
+    assert 'data-payload="explored-0-tokens"' in page
+    assert 'id="r0"' not in page
 
 
 def test_report_on_studies_beside_runs(place, tmp_path):
@@ -65,7 +82,9 @@ def test_report_on_studies_beside_runs(place, tmp_path):
     assert exitbench("report", finished, "--format", "md").code == 0
     assert "## Every cell" in (tmp_path / "report.md").read_text()
     assert exitbench("report", tmp_path / "s", "--format", "svg").code == 0
-    assert [file.name for file in (tmp_path / "report-figures").iterdir()] == ["models-ees.svg"]
+    drawn = ("bits_per_character", "ees", "ees_star")
+    pictures = sorted(file.name for file in (tmp_path / "report-figures").iterdir())
+    assert pictures == ["decided-curves.svg", *(f"models-{figure}.svg" for figure in drawn)]
     write_rows(tmp_path / "t" / "cells" / "a.parquet", [replace(next(r for r in rows if r.study == "run"), value=0.5)])
     outcome = exitbench("report", tmp_path / "t", finished, "--format", "csv")
     assert_refused(outcome, "two rows of one identity with different numbers")

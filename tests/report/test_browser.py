@@ -9,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from exitbench.report import write_report
+from exitbench.report import Result, write_report
 from screens import assert_fits_a_phone
 
 pytestmark = pytest.mark.browser
@@ -72,6 +72,37 @@ def test_policies_draw_and_fit(show, with_replay, errors):
             )
         finally:
             page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_results_alone_have_a_leaderboard(show, with_replay, fast, errors):
+    """Results that cannot be sorted, narrowed or asked what made them unless they are of a study."""
+    named = fast.card.model_copy(update={"facts": fast.card.facts.model_copy(update={"kind": "moe"})})
+    page = show(with_replay, Result(named, fast.trace))
+    assert [row.get_attribute("hidden") for row in page.find_elements(By.CSS_SELECTOR, ".cells tbody tr")] == [None] * 2
+    assert page.find_elements(By.CSS_SELECTOR, ".cells tbody a")[1].get_attribute("href").endswith("#r1")
+    charts = ["study-models", "study-decided", "study-batch", "study-policies"]
+    assert [c.get_attribute("data-spec") for c in page.find_elements(By.CSS_SELECTOR, ".comparison .chart")] == charts
+    Select(page.find_element(By.CSS_SELECTOR, "[data-filter=kind]")).select_by_visible_text("moe")
+    assert page.find_element(By.ID, "cells-shown").text == "1 of 2 shown"
+    assert errors() == []
+
+
+def test_every_number_of_a_result_tells_its_command(show, with_replay, errors):
+    """A headline, a figure of the tables, a policy or a point of a chart without the command that made it."""
+    page = show(with_replay)
+    dialog = page.find_element(By.ID, "made")
+    assert not page.find_elements(By.CSS_SELECTOR, ".cells")  # one result has nothing to be sorted with
+    places = (".card.hero", ".aside", ".kinds", ".policies td", ".more td")
+    buttons = [page.find_element(By.CSS_SELECTOR, f"{place} button.made") for place in places]
+    for shown in (*buttons, page.find_element(By.CSS_SELECTOR, "#r0 .groups .mark-rect path")):
+        page.execute_script("arguments[0].scrollIntoView({block: 'center'})", shown)
+        number = shown.text
+        shown.click()
+        WebDriverWait(page, 10).until(lambda _: dialog.is_displayed())
+        assert dialog.find_element(By.CSS_SELECTOR, ".command").text == with_replay.card.command
+        assert number in dialog.find_element(By.TAG_NAME, "h2").text
+        dialog.find_element(By.CSS_SELECTOR, ".close").click()
+    assert errors() == []
 
 
 def test_fetches_nothing(show, result):

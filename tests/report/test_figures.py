@@ -5,7 +5,6 @@ import pytest
 from exitbench.report.cautions import cautions
 from exitbench.report.figures import (
     Kind,
-    compared,
     headline,
     interval_text,
     second_screen,
@@ -68,14 +67,8 @@ def test_fast_card_shows_only_what_was_recorded(fast):
     assert "trace without --fast" in said
 
 
-def test_comparison_has_the_columns_that_any_card_has(card, fast):
-    """Savings of one card under the name of another's; columns of nothing but nulls."""
-    names = ["EES", "EES*", "AES(1 %)", "AES(5 %)"]
-    for cards in ([card, fast.card], [fast.card, card]):
-        assert [[line.name for line in lines] for lines in compared(cards)] == [names, names]
-    fast_lines = compared([card, fast.card])[1]
-    assert [line.recorded for line in fast_lines] == [True, False, False, False]
-    assert [[line.name for line in lines] for lines in compared([fast.card] * 2)] == [["EES"], ["EES"]]
+def test_full_card_has_no_word_of_fast(card):
+    """A caution about what was recorded after all."""
     assert all("--fast" not in caution for caution in cautions(card))
 
 

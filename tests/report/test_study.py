@@ -9,6 +9,7 @@ import pytest
 
 from exitbench.errors import ReportError
 from exitbench.report.study import write_study_page
+from exitbench.report.study_claims import Claims
 from exitbench.report.study_folders import report_studies
 from exitbench.study.rows import write_rows
 from findings import finding
@@ -40,7 +41,9 @@ def data(text):
 
 def test_every_chapter_with_its_numbers(tmp_path):
     """A chapter left out although its rows are there, or charts without data."""
-    text = written(study_rows(replayed=True), tmp_path, finding=finding(), command="exitbench study kinds.yaml")
+    text = written(
+        study_rows(replayed=True), tmp_path, claims=Claims(own=(finding(),)), command="exitbench study kinds.yaml"
+    )
     assert charts(text) == [
         *("finding-models", "study-models", "study-across", "study-decided", "study-batch", "study-policies"),
         *("study-heat", "study-pairs", "study-progress", "study-characters"),
@@ -99,26 +102,28 @@ def test_missing_is_no_number(tmp_path):
     assert there["by_depth"] == {}
     assert there["by_pair"] == {}
     assert 'title="too few prompts"' in text
-    assert text.count(">n/a</abbr>") == 4
+    assert text.count(">n/a</button>") == 3
 
 
 def test_hostile_text_makes_no_elements(tmp_path):
     """A label, tag, reason or finding that becomes markup or reorders what stands around it."""
-    kinds = {tag for tag, _ in Elements(written(study_rows(), tmp_path, finding=finding())).tags}
+    kinds = {tag for tag, _ in Elements(written(study_rows(), tmp_path, claims=Claims(own=(finding(),)))).tags}
     names = {"model": HOSTILE, "workload": HOSTILE, "readout": HOSTILE, "revision": HOSTILE, "tags": {HOSTILE: HOSTILE}}
     rows = cell_rows(cell="a", **names) + cell_rows(cell="b", model="other", tags={HOSTILE: "x"}, step=3)
     rows += [failed(HOSTILE, cell="c", **names), row(HOSTILE, 1.0, depth=2, cell="b", model="other", step=3)]
-    text = written(rows, tmp_path, title=HOSTILE, command=HOSTILE, finding=finding(claim=HOSTILE, label=HOSTILE))
+    text = written(
+        rows, tmp_path, title=HOSTILE, command=HOSTILE, claims=Claims(own=(finding(claim=HOSTILE, label=HOSTILE),))
+    )
     elements = Elements(text)
     assert {tag for tag, _ in elements.tags} <= kinds
-    assert sum("type" not in attributes for attributes, _ in elements.scripts) == 3
+    assert sum("type" not in attributes for attributes, _ in elements.scripts) == 4
     assert "\x1b" not in text
     assert "\u202e" not in text
 
 
 def test_page_is_self_contained(tmp_path):
     """A style sheet, script, font or picture from elsewhere."""
-    elements = Elements(written(study_rows(models=1), tmp_path, finding=finding()))
+    elements = Elements(written(study_rows(models=1), tmp_path, claims=Claims(own=(finding(),))))
     for tag, attributes in elements.tags:
         assert tag not in {"link", "img", "iframe", "object", "embed", "base", "form", "a"}
         assert "src" not in attributes
@@ -160,8 +165,9 @@ def test_single_figure(tmp_path):
 def test_models_are_compared_as_they_ended(tmp_path):
     """An early checkpoint in the comparison, or a model without a step left out of it."""
     rows = study_rows(models=1, checkpoints=3) + cell_rows(cell="x", model="x", revision="main")
+    rows += cell_rows(cell="y", model="x", revision="other")
     ended = [(cell["name"], cell["when"]) for cell in data(written(rows, tmp_path))["cells"] if cell["ended"]]
-    assert ended == [("model-0", ["step 100", "200 M tokens"]), ("x @ main", [])]
+    assert ended == [("model-0", ["step 100", "200 M tokens"]), ("x, main", []), ("x, other", [])]
 
 
 def test_settings_that_differ_are_told_apart(tmp_path):
@@ -203,7 +209,7 @@ def test_matrices_of_deep_models_are_thinned_and_it_is_said(tmp_path, monkeypatc
 
 def test_finding_is_told_in_full(tmp_path):
     """A verdict without its reasons, its tests, or the models that were left out."""
-    said = words(written([row()], tmp_path, finding=finding()))
+    said = words(written([row()], tmp_path, claims=Claims(own=(finding(),))))
     for part in (
         "opposite",
         "Claim, fixed beforehand: dense keeps more",
@@ -221,7 +227,7 @@ def test_finding_is_told_in_full(tmp_path):
 def test_trend_is_drawn_over_its_axis(tmp_path):
     """Release months as unordered groups, or sizes on a linear axis."""
     for question, places, kind in (("generations", ["2023-01", "2024-07"], "temporal"), ("size", ["0.1", "7"], "log")):
-        text = written([row()], tmp_path, finding=finding(question=question, places=places))
+        text = written([row()], tmp_path, claims=Claims(own=(finding(question=question, places=places),)))
         spec = next(
             content for attributes, content in Elements(text).scripts if attributes.get("id") == "finding-models"
         )

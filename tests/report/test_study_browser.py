@@ -8,6 +8,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from exitbench.report.study import write_study_page
+from exitbench.report.study_claims import Claims
 from findings import finding
 from screens import assert_fits_a_phone
 from study_rows import cell_rows, failed, study_rows
@@ -48,7 +49,7 @@ def changed(page, read, before):
 
 def test_draws_every_chart_without_errors(show, rows, errors):
     """A chart that stays empty, an expression the interpreter refuses, a script the policy blocks."""
-    page = show(rows, finding=finding())
+    page = show(rows, claims=Claims(own=(finding(),)))
     charts = page.find_elements(By.CSS_SELECTOR, ".chart")
     assert len(charts) == CHARTS + 1
     for chart in charts:
@@ -206,16 +207,35 @@ def test_hostile_labels_are_shown_and_inert(show, errors):
         *cell_rows(cell="b", **names, revision="2", step=2),
         failed(HOSTILE, cell="c", model="big"),
     ]
-    page = show(rows, title=HOSTILE, finding=finding(claim=HOSTILE, label=HOSTILE))
+    page = show(rows, title=HOSTILE, claims=Claims(own=(finding(claim=HOSTILE, label=HOSTILE),)))
     assert page.title.startswith("exitbench: </script>")
     assert not page.find_elements(By.CSS_SELECTOR, "img, script[src], [onerror]")
     assert HOSTILE in page.find_element(By.CSS_SELECTOR, "[data-spec=study-heat]").find_element(By.XPATH, "../h3").text
     assert errors() == []
 
 
+def test_findings_of_several_studies(show, rows, errors):
+    """A chart drawn from another study's finding, details that stay shut, or a claim that runs."""
+    own = (finding(label="first"), finding(label="second", claim=HOSTILE))
+    page = show(rows, claims=Claims(own=own, together=own, alone=False))
+    for number, label in enumerate(("first", "second"), start=1):
+        marks = page.find_elements(By.CSS_SELECTOR, f"[data-spec=finding-models-{number}] svg .mark-symbol path")
+        told = [mark.get_attribute("aria-label") for mark in marks]
+        assert len(told) == 4
+        assert all(f"model: {label}-" in text for text in told)
+    together, first, _ = page.find_elements(By.CSS_SELECTOR, ".finding")
+    assert HOSTILE in together.text
+    details = first.find_element(By.TAG_NAME, "details")
+    details.find_element(By.TAG_NAME, "summary").send_keys(Keys.ENTER)
+    assert "two models a group could have shown 0.1" in details.text
+    assert not page.find_elements(By.CSS_SELECTOR, "img, script[src], [onerror]")
+    assert_fits_a_phone(page)
+    assert errors() == []
+
+
 def test_dark_scheme_and_narrow_screen(show, open_page, rows, errors):
     """Choices lost when the scheme changes, or a table or chart wider than a phone."""
-    page = show(rows, finding=finding())
+    page = show(rows, claims=Claims(own=(finding(),)))
     slider = page.find_element(By.CSS_SELECTOR, "input[type=range]")
     slider.send_keys(Keys.ARROW_RIGHT)
     before = cells_of(page, "study-pairs")

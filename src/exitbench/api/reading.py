@@ -16,16 +16,20 @@ from exitbench.replay.calibrate import calibrate
 from exitbench.replay.result import Replay
 from exitbench.report import Result, write_report
 from exitbench.report.explorer import EXPLORER_BUDGET_BYTES, explorer_payload
-from exitbench.report.study_folders import Shown, is_study_folder, report_studies
+from exitbench.report.page import charts_of
+from exitbench.report.study_folders import SingleResult, holds_rows, report_studies
 from exitbench.score import ScoreCard
 from exitbench.score import score as score_trace
-from exitbench.study.of_result import rows_of_result
+from exitbench.study.of_result import labels_of, rows_of_result
+from exitbench.study.results import SPEC_FILE
 from exitbench.trace.store import is_trace_folder, read_trace
 from exitbench.trace.table import Trace
 
 __all__ = ["REPLAY_FILE", "Reported", "policies_named", "read_result", "replay", "report", "save_policies", "score"]
 
 REPLAY_FILE = "replay.json"
+MOST_IN_FULL = 12
+"""Single results that a page shows each in full; of more it shows what it shows of a study's cells, and the tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +88,20 @@ def read_result(path: Path, *, seed: int | None = None, skip_corrupt: bool = Fal
             raise ReportError(f"{path} is no JSON ({error}); give the score.json of a run, or its folder") from error
     folder = trace_folder(path)
     if not is_trace_folder(folder):
-        raise ReportError(f"{path} holds no result; give the folder of 'exitbench run' or 'exitbench trace'")
+        raise ReportError(_no_result(path))
     traced = read_trace(folder, skip_corrupt=skip_corrupt)
     card = score(traced, seed=seed)
     saved = path / REPLAY_FILE
     replayed = _replay_beside(saved, traced, partly=skip_corrupt) if folder != path and saved.is_file() else None
     return Result(card=card, trace=traced, replay=replayed)
+
+
+def _no_result(path: Path) -> str:
+    if not path.exists():
+        return f"{path}: there is no such file or folder"
+    if (path / SPEC_FILE).is_file():
+        return f"{path} is a study of which nothing was measured yet; run 'exitbench study' first"
+    return f"{path} holds no result; give the folder of 'exitbench run', 'exitbench trace' or 'exitbench study'"
 
 
 def _replay_beside(file: Path, traced: Trace, *, partly: bool) -> Replay:
@@ -117,10 +129,11 @@ def report(
 ) -> Reported:
     """Write one self-contained HTML page, a table or pictures on the results at `paths`.
 
-    Studies and single results may be mixed. A page on single results alone shows each of them in full.
+    Studies and single results may be mixed. A page on single results alone shows each of them in full, up to
+    `MOST_IN_FULL` of them.
 
     Args:
-        paths: folders of studies, runs or traces, or saved scores.
+        paths: folders of studies, runs or traces, saved scores, or files of rows.
         out: the file to write; for pictures, a folder.
         form: "html", "md", "csv" and "parquet" (every row), or "png" and "svg" (a folder of pictures).
         seed: of scoring; the traces' own if left out.
@@ -129,20 +142,26 @@ def report(
     Raises:
         ReportError: a path without results.
     """
-    studies = [Path(path) for path in paths if is_study_folder(Path(path))]
-    others = [Path(path) for path in paths if Path(path) not in studies]
+    given = list(dict.fromkeys(map(Path, paths)))
+    studies = [path for path in given if holds_rows(path)]
+    others = [path for path in given if path not in studies]
     results = [read_result(path, seed=seed, skip_corrupt=skip_corrupt) for path in others]
     failed = 0
-    if form == "html" and not studies:
+    if form == "html" and not studies and len(results) <= MOST_IN_FULL:
         write_report(results, Path(out))
     else:
-        budget = EXPLORER_BUDGET_BYTES // max(1, len(results))
-        shown = [_shown(path, result, budget) for path, result in zip(others, results, strict=True)]
+        budget = EXPLORER_BUDGET_BYTES // max(1, len(results)) if form == "html" else None
+        labels = labels_of([result.card for result in results])
+        shown = [_shown(*named, budget) for named in zip(others, results, labels, strict=True)]
         failed = report_studies(studies, Path(out), form=form, results=shown)
     return Reported(path=Path(out), failed_cells=failed, traces=[r.trace for r in results if r.trace is not None])
 
 
-def _shown(path: Path, result: Result, budget_bytes: int) -> Shown:
-    explorer = None if result.trace is None else explorer_payload(result.trace, budget_bytes=budget_bytes)
-    title = f"{result.card.model.name} on {result.card.workload.name}"
-    return Shown(path=path, title=title, rows=rows_of_result(result.card, result.replay), explorer=explorer)
+def _shown(path: Path, result: Result, label: str, budget_bytes: int | None) -> SingleResult:
+    """As it stands beside others; without its tokens where there is no budget for them."""
+    explorer = None
+    if result.trace is not None and budget_bytes is not None:
+        explorer = explorer_payload(result.trace, budget_bytes=budget_bytes)
+    title = f"{label} on {result.card.workload.name}"
+    rows = rows_of_result(result.card, result.replay, label=label)
+    return SingleResult(path=path, title=title, rows=rows, explorer=explorer, charts=charts_of(result))

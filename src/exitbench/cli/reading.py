@@ -94,7 +94,10 @@ def replay(
 
 
 def report(
-    paths: Annotated[list[Path], typer.Argument(help="Folders of runs, traces or studies, or score.json files.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs, traces or studies; score.json files; files of rows."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -111,11 +114,13 @@ def report(
     """Write one self-contained HTML page, or tables or pictures, on some results."""
     from exitbench import api
 
-    target = out or Path("report-figures" if form in ("png", "svg") else f"report.{form}")
+    pictures = form in ("png", "svg")
+    target = out or Path("report-figures" if pictures else f"report.{form}")
     done = api.report(paths, out=target, form=form, seed=seed, skip_corrupt=skip_corrupt)
     STDOUT.print(Text(str(done.path.resolve())), soft_wrap=True)
     if done.failed_cells:
-        STDERR.print(Text(f"{done.failed_cells} cells failed; the report names them", style="red"))
+        where = "exitbench report --format md" if pictures else "the report"
+        STDERR.print(Text(f"{done.failed_cells} cells failed; {where} names them", style="red"))
         raise typer.Exit(1)
     fail_if_samples_failed(*done.traces)
 

@@ -12,8 +12,10 @@ import altair as alt
 
 from exitbench.stats.figure import Curve
 
-__all__ = ["SHARE", "Chart", "curve_rows", "finished", "has_band", "interval_tips", "number_tip"]
+__all__ = ["COUNT_LABEL", "SHARE", "Chart", "curve_rows", "finished", "has_band", "interval_tips", "number_tip"]
 
+COUNT_LABEL = "replace(format(datum.value, '~s'), 'G', 'B')"
+"""Of large counts on an axis."""
 SHARE = ".0%"
 """Number format of an axis that shows a share."""
 

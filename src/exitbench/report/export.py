@@ -1,27 +1,30 @@
 """Results as files for other programs and for other pages: CSV, Parquet, Markdown.
 
-CSV and Parquet hold every row, so that nothing is lost; Markdown has the figures of the page's table. Names come from
-other people's files: in text they are made plain, in Parquet, which no terminal shows, they are as recorded.
+CSV and Parquet hold every row; Markdown has the figures of the page's table. Names come from other people's files: in
+text they are made plain, and in CSV what a spreadsheet would run as a formula begins with an apostrophe. In Parquet,
+which no terminal and no spreadsheet runs, they are as recorded.
 """
 
 import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from exitbench.files import write_text
-from exitbench.report.finding import markdown_findings
+from exitbench.report.finding import markdown_findings, markdown_summary
 from exitbench.report.study_cells import cells_of
+from exitbench.report.study_claims import Claims
 from exitbench.report.study_table import Entry, failures, headings, table_rows
 from exitbench.report.text import escape_markdown, plain
-from exitbench.study.finding import Finding
 from exitbench.study.rows import Row
 
 __all__ = ["write_csv", "write_markdown"]
+
+_FORMULA = ("=", "+", "-", "@")
 
 
 def write_csv(rows: Sequence[Row], out: Path) -> None:
@@ -34,10 +37,10 @@ def write_csv(rows: Sequence[Row], out: Path) -> None:
     write_text(out, text.getvalue())
 
 
-def write_markdown(rows: Sequence[Row], out: Path, *, title: str, finding: Finding | None = None) -> None:
-    """Write the table of cells, under the finding if there is one, atomically."""
+def write_markdown(rows: Sequence[Row], out: Path, *, title: str, claims: Claims | None = None) -> None:
+    """Write the table of cells, under what came of the claims if there are any, atomically."""
     cells = cells_of(rows)
-    head = ("model", "facts", "checkpoint", "workload", "readout", *headings(), "tokens", "prompts")
+    head = ("model", "facts", "checkpoint", "workload", "readout", *headings(cells), "tokens", "prompts")
     lines = [
         (
             *(row.model, row.facts, row.checkpoint, row.workload, row.readout),
@@ -47,19 +50,31 @@ def write_markdown(rows: Sequence[Row], out: Path, *, title: str, finding: Findi
         for row in table_rows(cells)
     ]
     parts = [f"# {escape_markdown(title)}"]
-    if finding is not None:
-        parts.append(re.sub("^#", "##", markdown_findings([finding]).strip(), flags=re.MULTILINE))
+    if claims is not None:
+        parts += _claims(claims)
     if lines:
         parts += ["## Every cell", _table(head, lines)]
     if failed := failures(cells):
         parts += ["## Failed cells", _table(("model", "checkpoint", "workload", "reason"), failed)]
-    commands = dict.fromkeys(row.command for row in rows)
-    parts += ["## Made with", "\n".join(f"- {escape_markdown(command)}" for command in commands)]
+    if commands := dict.fromkeys(plain(row.command) for row in rows if row.command):
+        parts += ["## Made with", "\n".join(f"    {command}" for command in commands)]
     write_text(out, "\n\n".join(parts) + "\n")
 
 
+def _claims(claims: Claims) -> Iterator[str]:
+    if claims.together:
+        yield "## Findings judged together"
+        yield markdown_summary(claims.together)
+    elif claims.not_together:
+        yield escape_markdown(f"Findings are not judged together: {claims.not_together}")
+    for finding in claims.own:
+        heading = "# Findings" if claims.alone else f"# Finding of {escape_markdown(finding.study)}"
+        page = heading + markdown_findings([finding]).strip().removeprefix("# Findings")
+        yield re.sub("^#", "##", page, flags=re.MULTILINE)
+
+
 def _entry(entry: Entry) -> str:
-    return f"{entry.text} {entry.interval}".strip() if not entry.reason else f"n/a: {entry.reason}"
+    return f"{entry.text}: {entry.reason}" if entry.reason else f"{entry.text} {entry.interval}"
 
 
 def _count(count: int | None) -> str:
@@ -74,4 +89,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _cell(value: Any) -> Any:
     if isinstance(value, dict):
         return plain(json.dumps(value, sort_keys=True)) if value else ""
-    return plain(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    text = plain(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text

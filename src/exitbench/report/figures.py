@@ -5,7 +5,6 @@ meaning or a "not computed" is written once. Savings of different kinds never sh
 them apart.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,7 +14,6 @@ from exitbench.stats.figure import Figure
 __all__ = [
     "Kind",
     "Line",
-    "compared",
     "headline",
     "interval_text",
     "level_text",
@@ -57,7 +55,7 @@ class Line:
 
     @property
     def recorded(self) -> bool:
-        """False where the trace lacks what the figure is made from: no layout but a comparison shows such a line."""
+        """False where the trace lacks what the figure is made from: no layout shows such a line."""
         return self.reason != NOT_RECORDED
 
 
@@ -101,13 +99,6 @@ def subject(card: ScoreCard) -> str:
 def headline(card: ScoreCard) -> tuple[Line, ...]:
     """The headline numbers, those not computed included."""
     return tuple(line for line in _headlines(card) if line.recorded)
-
-
-def compared(cards: Sequence[ScoreCard]) -> list[tuple[Line, ...]]:
-    """The headline savings of the blocks' work of each card, in columns; those that no card has are left out."""
-    rows = ([line for line in _headlines(card) if line.kind is Kind.BLOCKS] for card in cards)
-    columns = (column for column in zip(*rows, strict=True) if any(line.recorded for line in column))
-    return list(zip(*columns, strict=True))
 
 
 def _headlines(card: ScoreCard) -> tuple[Line, ...]:

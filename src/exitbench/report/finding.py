@@ -7,6 +7,7 @@ Non-goals: computing anything; the record has it all.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -18,7 +19,7 @@ from exitbench.report.text import escape_markdown, plain
 from exitbench.stats.evidence import Evidence
 from exitbench.study.finding import Adjusted, Comparison, Finding, JudgedModel, Sensitivity
 
-__all__ = ["FINDINGS_WIDTH", "findings_table", "markdown_findings"]
+__all__ = ["FINDINGS_WIDTH", "Summary", "findings_table", "markdown_findings", "markdown_summary", "summary_of"]
 
 FINDINGS_WIDTH = 150
 """Characters that the table takes, claims wrapped."""
@@ -27,24 +28,59 @@ _ELSEWHERE = ("models", "effect [95 % interval]", "p, not adjusted", "against th
 _TESTS = {"permutation": "permutation", "t": "t-test", "clustered": "t-test, clustered"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Findings that were judged together, in short; every text is as it was recorded."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[list[str], ...], ...]
+    """One a finding: of each cell its lines."""
+    reasons: tuple[str, ...]
+    """Why each verdict is what it is."""
+    correction: str
+    """Over what p-values were adjusted."""
+
+
+def summary_of(findings: Sequence[Finding]) -> Summary:
+    """One row a finding, and of each why."""
+    return Summary(
+        headings=_HEADINGS,
+        rows=tuple(map(_summary, findings)),
+        reasons=tuple(f"{finding.study}: {finding.verdict}: {finding.why}" for finding in findings),
+        correction=_correction(findings),
+    )
+
+
 def findings_table(findings: Sequence[Finding]) -> RenderableType:
     """One row a finding, and below each why."""
+    summary = summary_of(findings)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in _HEADINGS:
+    for heading in summary.headings:
         table.add_column(Text(heading), justify="right" if heading == "models" else "left")
-    for finding in findings:
-        table.add_row(*(Text("\n".join(map(plain, cell))) for cell in _summary(finding)))
-    reasons = [Text(plain(f"{finding.study}: {finding.verdict}: {finding.why}")) for finding in findings]
-    return Group(table, *reasons, Text(_correction(findings), style="dim"))
+    for row in summary.rows:
+        table.add_row(*(Text("\n".join(map(plain, cell))) for cell in row))
+    reasons = [Text(plain(reason)) for reason in summary.reasons]
+    return Group(table, *reasons, Text(summary.correction, style="dim"))
 
 
 def markdown_findings(findings: Sequence[Finding]) -> str:
     """A page on findings that were judged together; ends with a newline."""
-    parts = ["# Findings", _table(_HEADINGS, ([" ; ".join(cell) for cell in _summary(f)] for f in findings))]
-    parts.append(escape_markdown(_correction(findings)))
+    parts = ["# Findings", *_in_short(findings)]
     for finding in findings:
         parts += _chapter(finding)
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_summary(findings: Sequence[Finding]) -> str:
+    """The table of findings that were judged together, and of each why."""
+    reasons = "\n".join(f"- {escape_markdown(reason)}" for reason in summary_of(findings).reasons)
+    return "\n\n".join([*_in_short(findings), reasons])
+
+
+def _in_short(findings: Sequence[Finding]) -> Iterator[str]:
+    summary = summary_of(findings)
+    yield _table(summary.headings, ([" ; ".join(cell) for cell in row] for row in summary.rows))
+    yield escape_markdown(summary.correction)
 
 
 def _summary(finding: Finding) -> tuple[list[str], ...]:

@@ -3,6 +3,7 @@
 Every name that comes from a model, a workload or a file is escaped; there is no raw HTML.
 """
 
+from exitbench.env import versions_text
 from exitbench.replay.result import Replay
 from exitbench.report.cautions import cautions
 from exitbench.report.figures import (
@@ -113,7 +114,7 @@ def _settings(card: ScoreCard) -> str:
             "mode",
             f"{settings.on}, readout {settings.readout}, {settings.dtype}, {settings.attention} attention",
         ),
-        ("libraries", ", ".join(f"{name} {version}" for name, version in sorted(card.libraries.items()))),
+        ("libraries", versions_text(card.libraries)),
         ("command", card.command),
     )
     return "\n".join(f"- {name}: {escape_markdown(value)}" for name, value in facts)

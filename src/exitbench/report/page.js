@@ -295,9 +295,9 @@
 
   // --- light and dark -----------------------------------------------------------------------------------------------
 
-  // As the reader's system has it, until the button is used.
+  // scheme.js applies and remembers it.
   function toggleScheme() {
-    darkStyle.media = isDark() ? "not all" : "all";
+    document.dispatchEvent(new CustomEvent("scheme", { detail: isDark() ? "light" : "dark" }));
     redraw();
   }
 

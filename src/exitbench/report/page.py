@@ -1,6 +1,7 @@
-"""One self-contained HTML page: opens from disk, fetches nothing, runs nothing but its own two scripts.
+"""One self-contained HTML page on single results: several of them first side by side, then each in full.
 
-How it is kept so is told in `render`.
+How it is kept self-contained is told in `render`. Results stand side by side as the cells of a study do, see
+`study_compared`; each is a cell of its own, so that two measurements of the same thing are shown and never merged.
 """
 
 from collections.abc import Sequence
@@ -20,9 +21,12 @@ from exitbench.report.pays import pays
 from exitbench.report.policy_charts import PolicyChapter, policy_chapter
 from exitbench.report.render import render
 from exitbench.report.result import Result
+from exitbench.report.study_cells import cells_of
+from exitbench.report.study_compared import Compared, compared
 from exitbench.score.scorecard import ScoreCard
+from exitbench.study.of_result import labels_of, rows_of_result
 
-__all__ = ["write_report"]
+__all__ = ["charts_of", "write_report"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +63,27 @@ def write_report(results: Sequence[Result], out: Path) -> Path:
     if not results:
         raise ReportError("no results to report; give at least one folder with a score.json")
     budget = EXPLORER_BUDGET_BYTES // len(results)
-    sections = [_section(f"r{number}", result, budget) for number, result in enumerate(results)]
-    disk.write_text(out, _render(sections))
+    labels = labels_of([result.card for result in results])
+    sections = [_section(f"r{i}", *named, budget) for i, named in enumerate(zip(labels, results, strict=True))]
+    page = render(
+        "page.html.j2",
+        scripts=("study.js", "page.js"),
+        sections=sections,
+        compared=_side_by_side(labels, results),
+        links=[section.key for section in sections],
+        glossary=GLOSSARY,
+    )
+    disk.write_text(out, page)
     return out
 
 
-def _section(key: str, result: Result, budget_bytes: int) -> _Section:
+def _section(key: str, label: str, result: Result, budget_bytes: int) -> _Section:
     card, trace = result.card, result.trace
+    subject = figures.subject(card)
     return _Section(
         key=key,
         card=card,
-        subject=figures.subject(card),
+        subject=subject if label == card.model.name else f"{label}: {subject}",
         headline=figures.headline(card),
         second_screen=figures.second_screen(card),
         pays=pays(card),
@@ -83,14 +97,18 @@ def _section(key: str, result: Result, budget_bytes: int) -> _Section:
     )
 
 
-def _render(sections: list[_Section]) -> str:
-    return render(
-        "page.html.j2",
-        scripts=("page.js",),
-        sections=sections,
-        comparison=list(zip(sections, figures.compared([section.card for section in sections]), strict=True)),
-        glossary=GLOSSARY,
-    )
+def charts_of(result: Result) -> tuple[Chart, ...]:
+    """Every chart of one result on its own, in the order of the page."""
+    of_chapters = [chart for chapter in chapters(result.card) for chart in chapter.charts]
+    of_policies = () if result.replay is None else policy_chapter(result.replay).charts
+    return (opening_chart(result.card), *of_chapters, *of_policies)
+
+
+def _side_by_side(labels: Sequence[str], results: Sequence[Result]) -> Compared:
+    """The results as cells, in their order."""
+    named = zip(labels, results, strict=True)
+    rows = (rows_of_result(result.card, result.replay, label=label) for label, result in named)
+    return compared([cell for found in rows for cell in cells_of(found)])
 
 
 def _provenance(card: ScoreCard) -> tuple[tuple[str, str], ...]:

@@ -29,20 +29,21 @@ def render(template: str, *, scripts: tuple[str, ...], **values: Any) -> str:
 
     Args:
         template: file name of the template, in this package.
-        scripts: file names of the page's own scripts, in this package, in the order in which they run; the charts'
-            library comes first.
+        scripts: file names of the page's own scripts, in this package, in the order in which they run, after that of
+            the colours, which runs before anything is painted, and the charts' library.
         values: what the template reads.
     """
-    running = [_chart_library(), *map(_asset, scripts)]
-    assert not any("</script" in script.lower() for script in running)
+    first, *running = [_asset("scheme.js"), _chart_library(), *map(_asset, scripts)]
+    assert not any("</script" in script.lower() for script in (first, *running))
     return (
         _environment()
         .get_template(template)
         .render(
             css=Markup(_asset("page.css")),  # noqa: S704 -- our own files, as are the scripts
             dark_css=Markup(_asset("dark.css")),  # noqa: S704
+            scheme_script=Markup(first),  # noqa: S704
             scripts=[Markup(script) for script in running],  # noqa: S704
-            script_hashes=[_csp_hash(script) for script in running],
+            script_hashes=[_csp_hash(script) for script in (first, *running)],
             **values,
         )
     )

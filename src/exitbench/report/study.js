@@ -1,5 +1,5 @@
-// Fills the charts of a study's page with the rows that its choices ask for, sorts and narrows its table, and tells of a
-// number what made it.
+// Fills the charts of cells with the rows that their choices ask for, sorts and narrows their table, and tells of a number
+// what made it.
 //
 // Runs before page.js, which draws the charts and tells here of each one before and after. Labels are untrusted: they reach the
 // page through textContent and as data of charts alone.
@@ -9,14 +9,15 @@
   const data = place ? JSON.parse(place.textContent) : null;
   const views = new Map(); // id of a specification -> the view drawn from it
   const choices = new Map(); // name -> the element that holds a choice
-  const leftOut = new Set(); // cells that the reader has filtered out, by what is known of their models
+  const leftOut = new Set(); // cells that the reader has filtered out
 
   const chosen = (name) => Number(choices.get(name)?.value ?? 0);
   const chosenName = (name) => choices.get(name)?.value ?? "";
 
   // Model and figure of a cell or list, in the form they travel in.
   const named = (list, name) => list.find(([found]) => found === name);
-  const inContext = () => data.cells.filter((cell) => cell.context === chosen("context") && !leftOut.has(cell));
+  const left = () => data.cells.filter((cell) => !leftOut.has(cell));
+  const inContext = () => left().filter((cell) => cell.context === chosen("context"));
   const group = (cell) => data.groups[chosenName("group")][cell.model] ?? "not known";
   const checkpoints = (model) => inContext()
     .filter((cell) => cell.model === model && cell.place !== null)
@@ -28,18 +29,31 @@
   };
 
   // All groups, and those that a chart of these rows names.
-  function groupsOf(rows) {
-    const all = levels();
+  function groupsOf(rows, all = levels()) {
     const present = new Set(rows.map((row) => row.group));
     return { levels: all, drawn: all.filter((level) => present.has(level)) };
   }
 
-  // A value with its interval. What is missing lies on the value, since scales without data would complain; the words
-  // of the tooltip tell.
-  function figureOf([value, low, high]) {
+  // Pixels of the longest of some names, and how many columns of a legend fit beside what stands left of the plot.
+  const longest = (names) => 7 * Math.max(...names.map((name) => name.length));
+  function layout(rows, drawn, width, named) {
+    const room = Math.floor(named ? 0.4 * width : width - 90);
+    const left = named ? Math.min(room, longest(rows.map((row) => row.name))) : 50;
+    return { room, columns: Math.max(1, Math.floor((width - left) / (30 + Math.min(room, longest(drawn))))) };
+  }
+
+  // A value with its interval, at the cell's level. What is missing lies on the value, since scales without data would
+  // complain; the words of the tooltip tell.
+  function figureOf([value, low, high], level = "") {
     const known = low !== null && high !== null;
-    const interval = known ? `[${low.toFixed(3)}, ${high.toFixed(3)}]` : "none";
+    const interval = known ? `[${low.toFixed(3)}, ${high.toFixed(3)}] ${level}` : "none";
     return { value, low: known ? low : value, high: known ? high : value, interval };
+  }
+
+  // The mean of untrained models of a cell's shape in words.
+  function nullOf({ name, null: [value, low, high] }) {
+    const range = low === null ? "" : `, range [${low.toFixed(3)}, ${high.toFixed(3)}]`;
+    return `untrained models like ${name}: mean ${value.toFixed(3)}${range}`;
   }
 
   // --- rows of each chart, with its signals and its title -----------------------------------------------------------
@@ -51,7 +65,8 @@
       (cell.by_depth[name] ?? []).forEach((value, depth) => {
         if (value === null) return;
         const x = cell.when.join("|").replace(/^step | tokens$/g, "");
-        rows.push({ cell: cell.index, figure: name, x, label: spoken(cell), depth, value, colour: value });
+        const where = `at depth ${depth}`;
+        rows.push({ cell: cell.index, figure: name, where, x, label: spoken(cell), depth, value, colour: value });
       });
     }
     const scaled = logarithmic && rows.every((row) => row.value > 0);
@@ -80,7 +95,7 @@
           const value = values[index];
           index += 1;
           if (value === null) return;
-          const common = { cell: cell.index, figure: name, value };
+          const common = { cell: cell.index, figure: name, where: `of depths ${low} and ${high}`, value };
           rows.push({ ...common, a: low, b: high });
           if (low !== high) rows.push({ ...common, a: high, b: low });
         });
@@ -103,13 +118,13 @@
       const common = { cell: cell.index, figure: "ees", name: data.models[cell.model], group: group(cell), chosen: mine };
       const x = across(cell);
       if (x === null || x === undefined) continue;
-      rows.push({ ...common, ...figureOf(ees), what: "checkpoint", order: cell.place, x, label: spoken(cell) });
+      rows.push({ ...common, ...figureOf(ees, cell.level), what: "checkpoint", order: cell.place, x, label: spoken(cell) });
     }
     const nulls = checkpoints(chosen("model")).filter((cell) => cell.null);
     if (rows.length) {
-      const shown = nulls.length > 0;
-      const null_ = shown ? figureOf(nulls.at(-1).null) : rows[0];
-      rows.push({ ...null_, what: "null", name: data.models[chosen("model")], shown });
+      const told = nulls.length > 0 ? nullOf(nulls.at(-1)) : "";
+      const { value, low, high } = told ? figureOf(nulls.at(-1).null) : rows[0];
+      rows.push({ what: "null", value, low, high, told });
     }
     const last = checkpoints(chosen("model")).filter((cell) => cell.plain.ees);
     if (last.length < 2) return { rows, title };
@@ -122,7 +137,8 @@
 
   function decided() {
     const rows = ended().flatMap((cell) => (cell.by_depth.decided ?? []).map((value, depth) => ({
-      cell: cell.index, figure: "decided", name: cell.name, group: group(cell), depth, x: depth / cell.blocks, value,
+      cell: cell.index, figure: "decided", where: `at depth ${depth}`, name: cell.name, group: group(cell), depth,
+      x: depth / cell.blocks, value,
     }))).filter((row) => row.value !== null);
     return { rows, title: "Decided curves, each model at its last checkpoint" };
   }
@@ -132,10 +148,10 @@
     if (!found) return { rows: [], title: "No figure" };
     const [name, title] = found;
     const rows = ended().filter((cell) => cell.plain[name]).map((cell) => {
-      const figure = figureOf(cell.plain[name]);
+      const figure = figureOf(cell.plain[name], cell.level);
       const null_ = name === "ees" && cell.null ? cell.null[0] : null;
       const common = { cell: cell.index, figure: name, name: cell.name, group: group(cell) };
-      return { ...common, ...figure, n: cell.n, null: null_ ?? figure.value, shown: null_ !== null };
+      return { ...common, ...figure, n: cell.n, null: null_ ?? figure.value, told: null_ === null ? "" : nullOf(cell) };
     }).sort((a, b) => b.value - a.value);
     const said = rows.length > 1
       ? `${title}: from ${rows[0].value.toFixed(3)} (${rows[0].name}) to ${rows.at(-1).value.toFixed(3)} (${rows.at(-1).name})`
@@ -149,15 +165,15 @@
     const rows = ended().filter((cell) => cell.plain[found[0]] && axis in cell.across).map((cell) => {
       const place = cell.across[axis];
       const x = axis === "release_month" ? Date.parse(place) : place;
-      const common = { cell: cell.index, figure: found[0], name: cell.name, group: group(cell) };
-      return { ...common, x, place: typeof place === "number" ? place.toLocaleString("en") : place, ...figureOf(cell.plain[found[0]]) };
+      const common = { cell: cell.index, figure: found[0], model: cell.model, name: cell.name, group: group(cell) };
+      return { ...common, x, place: typeof place === "number" ? place.toLocaleString("en") : place, ...figureOf(cell.plain[found[0]], cell.level) };
     });
-    return { rows, title: `${found[1]} over ${choices.get("across").selectedOptions[0].text}, ${rows.length} models` };
+    return { rows, title: `${found[1]} over ${choices.get("across").selectedOptions[0].text}, ${new Set(rows.map((row) => row.model)).size} models` };
   }
 
   function batch() {
     const rows = ended().flatMap((cell) => cell.batch.filter(([, value]) => value !== null).map(([x, value]) => ({
-      cell: cell.index, figure: "batch", name: cell.name, group: group(cell), x, value,
+      cell: cell.index, figure: "batch", where: `with ${x} rows`, name: cell.name, group: group(cell), x, value,
     })));
     return { rows, title: "What is left to skip in batches" };
   }
@@ -172,13 +188,14 @@
     const cell = data.cells[Number(list.value)];
     if (cells.length === 0) return { rows: [], title: "No policy" };
     const saving = chosen("saving");
+    const saved_ = choices.get("saving").selectedOptions[0].text;
     const rows = cell.held.map(([policy, target, x, ...saved]) => ({
-      cell: cell.index, figure: data.policies[policy], name: data.policies[policy], target: data.targets[target],
-      group: data.policies[policy].split(" ")[0], x, value: saved[saving],
+      cell: cell.index, figure: data.policies[policy], where: `held to ${data.targets[target]}, ${saved_}`,
+      name: data.policies[policy], target: data.targets[target], group: data.policies[policy].split(" ")[0], x,
+      value: saved[saving],
     })).filter((row) => row.x !== null && row.value !== null);
     const names = [...new Set(data.policies.map((name) => name.split(" ")[0]))];
-    const drawn = names.filter((name) => rows.some((row) => row.group === name));
-    return { rows, signals: { levels: names, drawn }, title: `What policies save and change on ${cell.name}` };
+    return { rows, signals: groupsOf(rows, names), title: `What policies save and change on ${cell.name}` };
   }
 
   const fillers = {
@@ -202,6 +219,8 @@
     const figure = document.getElementById(id).closest("figure");
     figure.querySelector("h3").textContent = title;
     figure.classList.toggle("empty", rows.length === 0);
+    const { clientWidth } = figure.querySelector(".chart");
+    if (signals.drawn) Object.assign(signals, layout(rows, signals.drawn, clientWidth, id === "study-models"));
     if (note) figure.querySelector(".meaning").textContent = `${note[0].toUpperCase()}${note.slice(1)}.`;
     return { rows, signals };
   }
@@ -224,7 +243,20 @@
   }
 
   const drawnHere = () => [...document.querySelectorAll(".chart[data-spec^='study-']")];
-  const refillAll = () => drawnHere().forEach((chart) => refill(chart.dataset.spec));
+
+  // Of a choice only what the filters leave is offered; one that is gone gives way to the first that is there.
+  function offer(name, values) {
+    const list = choices.get(name);
+    if (!list || values.size === 0) return;
+    for (const option of list.options) option.hidden = option.disabled = !values.has(Number(option.value));
+    if (list.selectedOptions[0].disabled) list.value = [...list.options].find((option) => !option.disabled).value;
+  }
+
+  function refillAll() {
+    offer("context", new Set(left().map((cell) => cell.context)));
+    offer("model", new Set(inContext().filter((cell) => cell.place !== null).map((cell) => cell.model)));
+    drawnHere().forEach((chart) => refill(chart.dataset.spec));
+  }
 
   function listen() {
     for (const element of document.querySelectorAll("[data-choice]")) {
@@ -247,7 +279,9 @@
       chart.addEventListener("drawn", (event) => {
         views.set(chart.dataset.spec, event.detail);
         event.detail.addEventListener("click", (_, item) => {
-          if (item?.datum?.cell !== undefined) tell(data.cells[item.datum.cell], item.datum.figure, item.datum.value);
+          const { cell, figure, where = "", value } = item?.datum ?? {};
+          if (cell === undefined || !tells(chart, item)) return;
+          tell(data.cells[cell], figure, `${titles.get(figure) ?? figure.replaceAll("_", " ")} ${where}:`, value);
         });
       });
     }
@@ -255,43 +289,57 @@
 
   // --- what made a number -------------------------------------------------------------------------------------------
 
-  function tell(cell, figure, value) {
-    const { names, texts, cells } = data.origins;
+  const titles = new Map([...(data?.by_depth ?? []), ...(data?.plain ?? [])].map(([name, title]) => [name, title]));
+
+  // Whether a mark stands for one number: not a line, which has the data of its first point, and not the tick of a null.
+  const tells = (chart, { mark }) => mark.marktype === "symbol" || mark.marktype === "rule"
+    || (mark.marktype === "rect" && ["study-heat", "study-pairs"].includes(chart.dataset.spec));
+
+  // `name`: of the figure or policy; `figure`: the same in words; `more`: further lines, each a term and a text.
+  function tell(cell, name, figure, value, more = []) {
+    const { names, texts, cells, others } = data.origins;
+    const places = others[cell.index]?.[name] ?? cells[cell.index];
     const dialog = document.getElementById("made");
-    dialog.querySelector("h2").textContent = `${figure.replaceAll("_", " ")} ${value} of ${[cell.name, ...cell.when].join(", ")}`;
-    const lines = names.flatMap((name, index) => {
-      const text = texts[cells[cell.index][index]];
-      if (text === undefined) return [];
+    dialog.querySelector("h2").textContent = `${figure} ${value} of ${[cell.name, ...cell.when].join(", ")}`;
+    const made = names.map((term, index) => [term, texts[places[index]]]);
+    const lines = [...more, ...made].filter(([, text]) => text).flatMap(([noun, text]) => {
       const [term, told] = ["dt", "dd"].map((tag) => document.createElement(tag));
-      term.textContent = name;
+      term.textContent = noun;
       told.textContent = text;
-      if (name === "command") told.className = "command";
+      if (noun === "command") told.className = "command";
       return [term, told];
     });
     dialog.querySelector("dl").replaceChildren(...lines);
     dialog.showModal();
   }
 
-  document.querySelector("#made button").addEventListener("click", () => document.getElementById("made").close());
-  document.querySelector(".cells")?.addEventListener("click", (event) => {
+  const cellOf = (element) => data.cells[Number(element.closest("[data-cell]").dataset.cell)];
+
+  document.querySelector("#made .close").addEventListener("click", () => document.getElementById("made").close());
+  document.addEventListener("click", (event) => {
     const button = event.target.closest("button.made");
     if (!button) return;
-    const shown = button.closest("td").textContent.trim();
-    tell(data.cells[Number(button.closest("tr").dataset.cell)], button.dataset.figure, shown);
+    const shown = (button.closest("td") ?? button).textContent.trim().replace(/\s+/g, " ");
+    tell(cellOf(button), button.dataset.name, button.dataset.figure, shown, [["note", button.title]]);
   });
+  for (const chart of document.querySelectorAll("[data-cell] .chart")) {
+    chart.addEventListener("drawn", ({ detail }) => detail.addEventListener("click", (_, item) => {
+      const { value } = item?.datum ?? {};
+      const title = chart.closest("figure").querySelector("h3").textContent;
+      if (value !== undefined) tell(cellOf(chart), undefined, "A point, ", value, [["chart", title]]);
+    }));
+  }
 
   // --- filters ------------------------------------------------------------------------------------------------------
 
-  // The table is narrowed by all filters; the charts, which show one thing measured at a time, by those of models.
+  // Every filter narrows the table and the charts alike.
   function narrow() {
     const wanted = [...document.querySelectorAll("[data-filter]")].filter((filter) => filter.value !== "");
-    const fits = (row, filters) => filters.every((filter) => row.dataset[filter.dataset.filter] === filter.value);
-    const ofModels = wanted.filter((filter) => !["workload", "readout"].includes(filter.dataset.filter));
     const rows = [...document.querySelectorAll(".cells tbody tr")];
     leftOut.clear();
     for (const row of rows) {
-      row.hidden = !fits(row, wanted);
-      if (!fits(row, ofModels)) leftOut.add(data.cells[Number(row.dataset.cell)]);
+      row.hidden = !wanted.every((filter) => row.dataset[filter.dataset.filter] === filter.value);
+      if (row.hidden) leftOut.add(cellOf(row));
     }
     document.getElementById("cells-shown").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} shown`;
     refillAll();

@@ -9,11 +9,10 @@ from typing import Any
 
 import altair as alt
 
+from exitbench.report.chart_parts import COUNT_LABEL
 from exitbench.report.study_cells import Cell
 
 __all__ = ["Axis", "axes_of", "places_of"]
-
-_LARGE = "replace(format(datum.value, '~s'), 'G', 'B')"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,7 @@ AXES = (
                 "x:Q",
                 title=f"{title} (log scale)",
                 scale=alt.Scale(type="log", nice=False, padding=12),
-                axis=alt.Axis(labelExpr=_LARGE, tickCount=8),
+                axis=alt.Axis(labelExpr=COUNT_LABEL, tickCount=8, labelSeparation=8),
             ),
         )
         for name, title in (

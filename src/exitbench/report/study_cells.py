@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from exitbench.study.results import cell_key
-from exitbench.study.rows import Row
+from exitbench.study.rows import LEVEL_TAG, Row
 
 __all__ = ["Cell", "Context", "cells_of", "finite", "last_checkpoints", "training_of"]
 
@@ -23,6 +23,8 @@ class Cell:
 
     first: Row
     """For its identity and factors."""
+    origins: dict[str, Row] = field(default_factory=dict)
+    """A row of each figure, of policies a row of each one: they may come from several studies."""
     failure: str | None = None
     """Why there are no figures."""
     plain: dict[str, Row] = field(default_factory=dict)
@@ -48,6 +50,12 @@ class Cell:
     def is_checkpoint(self) -> bool:
         """Whether it is known when in training this was."""
         return self.first.step is not None or self.first.tokens_seen is not None
+
+    @property
+    def level(self) -> str:
+        """Of confidence, e.g. "at 98.75 %"; empty for the 95 % that intervals have if nothing else is said."""
+        level = self.first.tags.get(LEVEL_TAG)
+        return "" if level is None else f"at {level}"
 
     def value(self, figure: str) -> float | None:
         """The value of a plain figure, if it has one."""
@@ -81,6 +89,7 @@ def _cell(rows: Sequence[Row]) -> Cell:
         return Cell(first=failed, failure=failed.reason or "no reason was recorded")
     cell = Cell(first=rows[0])
     for row in rows:
+        cell.origins.setdefault(row.figure if row.target is None else str(row.variant), row)
         if row.figure == "ees_untrained" and row.variant is not None:
             if (twin := finite(row.value)) is not None:
                 cell.twins.append(twin)

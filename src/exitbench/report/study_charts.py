@@ -11,7 +11,7 @@ from typing import Any
 
 import altair as alt
 
-from exitbench.report.chart_parts import SHARE, number_tip
+from exitbench.report.chart_parts import COUNT_LABEL, SHARE, number_tip
 
 __all__ = [
     "ROWS",
@@ -29,13 +29,20 @@ __all__ = [
 
 ROWS = alt.NamedData(name="rows")
 """No rows yet."""
-_COUNT_LABEL = "replace(format(datum.value, '~s'), 'G', 'B')"
 _SIZE_LABEL = "format(logarithmic ? pow(10, datum.value) : datum.value, '.3~g')"
 _MODEL_TIP = alt.Tooltip("name:N", title="model")
-_NULL_TIPS = [_MODEL_TIP, number_tip("value", "untrained, mean", ".3f"), alt.Tooltip("interval:N", title="range")]
+_TOLD: dict[str, Any] = {"tooltip": alt.Tooltip("told:N"), "description": alt.Description("told:N")}
+"""Of a null, in words; none where there is none."""
 _STEP_TIP = alt.Tooltip("label:N", title="checkpoint")
-_INTERVAL_TIPS = (number_tip("value", "value", ".3f"), alt.Tooltip("interval:N", title="95 % interval"))
+_INTERVAL_TIPS = (number_tip("value", "value", ".3f"), alt.Tooltip("interval:N", title="interval"))
 _FAINT = alt.condition("datum.chosen", alt.value(1), alt.value(0.5))
+WIDTH = 520
+"""Of a picture, in pixels; on the page charts are as wide as there is room."""
+_SYMBOL, _LETTER = 30, 7
+"""Pixels that an entry of a legend takes; study.js counts with the same."""
+_ROOM = 260
+COLOURS = 8
+"""That can be told apart."""
 _FEW_DECADES = 4
 """Up to so many, an axis of counts has ticks within them."""
 _QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -85,20 +92,20 @@ def matrix(data: Any, *, least: float = 0.0, most: float = 1.0) -> list[alt.Char
     return [base.mark_rect().add_params(*ends)]
 
 
-def progress(data: Any, *, x: alt.X, levels: Sequence[str] = ()) -> list[alt.Chart]:
+def progress(data: Any, *, x: alt.X, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """EES of every checkpoint, joined by model in the order of training; the untrained null of the chosen model.
 
-    Columns: what ("checkpoint" or "null"), name, group, order, x, value, low, high, interval, chosen, label, shown.
-    Signals: as `_levels`.
+    Columns: what ("checkpoint" or "null"), name, group, order, x, value, low, high, interval, chosen, label, told
+    (words of the null). Signals: as `_levels`.
     """
     base = alt.Chart(data).transform_filter("datum.what == 'checkpoint'")
     points = base.encode(x=x, y=_ees_axis(), color=_group(), opacity=_FAINT)
     tips = [_MODEL_TIP, _STEP_TIP, number_tip("x", str(x["title"]), ",.4~g"), *_INTERVAL_TIPS]
-    null = alt.Chart(data).transform_filter("datum.what == 'null'")
+    null = alt.Chart(data).transform_filter("datum.what == 'null'").encode(**_TOLD)
     return [
-        null.mark_rect(style="reference").encode(y=alt.Y("low:Q"), y2="high:Q", opacity=_where_shown(0.12)),
-        null.mark_rule(style="reference").encode(y="value:Q", tooltip=_NULL_TIPS, opacity=_where_shown(1)),
-        points.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels)),
+        null.mark_rect(style="reference").encode(y=alt.Y("low:Q"), y2="high:Q", opacity=_where_told(0.12)),
+        null.mark_rule(style="reference").encode(y="value:Q", opacity=_where_told(1)),
+        points.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels, drawn)),
         points.mark_line(strokeWidth=2).encode(detail="name:N", order="order:Q"),
         points.mark_point(filled=True, size=45).encode(tooltip=tips),
     ]
@@ -118,7 +125,7 @@ def training_axis(axis: str, places: list[float]) -> alt.X:
         scale, words = alt.Scale(type="log", nice=False), "log scale"
     else:
         scale, words, ticks = alt.Scale(type="symlog", constant=least, nice=False), "symlog scale", [0, *ticks]
-    axes = alt.Axis(labelExpr=_COUNT_LABEL, values=ticks, labelSeparation=6)
+    axes = alt.Axis(labelExpr=COUNT_LABEL, values=ticks, labelSeparation=6)
     return alt.X("x:Q", title=f"{title} ({words})", scale=scale, axis=axes)
 
 
@@ -127,7 +134,7 @@ def loss_axis(title: str) -> alt.X:
     return alt.X("x:Q", title=title, scale=alt.Scale(zero=False, reverse=True), axis=alt.Axis(tickCount=6))
 
 
-def curves(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
+def curves(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """Decided curves over the share of blocks executed.
 
     Columns: name, group, x (share of blocks), depth, value.
@@ -152,30 +159,32 @@ def curves(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         number_tip("value", "decided", ".1%"),
     ]
     return [
-        base.mark_line(strokeWidth=1.8, interpolate="step-after").add_params(*_levels(levels)),
+        base.mark_line(strokeWidth=1.8, interpolate="step-after").add_params(*_levels(levels, drawn)),
         base.mark_point(size=50, opacity=0).encode(tooltip=tips),
     ]
 
 
-def dots(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
+def dots(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """One figure of each model with its interval, and the untrained null as a tick.
 
-    Columns: name, group, value, low, high, interval, null, shown, n. Signals: as `_levels`.
+    Columns: name, group, value, low, high, interval, null, told (words of the null), n. Signals: as `_levels`.
     """
-    base = alt.Chart(data).encode(y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)))
-    x = alt.X("value:Q", title=None, scale=alt.Scale(zero=False, padding=12))
+    base = alt.Chart(data).encode(
+        y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=alt.ExprRef("room")))
+    )
+    few = alt.Axis(tickCount=6, labelSeparation=6)
+    x = alt.X("value:Q", title=None, axis=few, scale=alt.Scale(zero=False, padding=12))
     tips = [_MODEL_TIP, alt.Tooltip("group:N"), *_INTERVAL_TIPS, number_tip("n", "tokens", ",d")]
     coloured = base.encode(color=_group())
+    null = base.mark_tick(style="reference", thickness=3, strokeDash=[])
     return [
-        base.mark_tick(style="reference", thickness=3, strokeDash=[]).encode(
-            x="null:Q", tooltip=[_MODEL_TIP, number_tip("null", "untrained", ".3f")], opacity=_where_shown(1)
-        ),
-        coloured.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q").add_params(*_levels(levels)),
+        null.encode(x="null:Q", opacity=_where_told(1), **_TOLD),
+        coloured.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q").add_params(*_levels(levels, drawn)),
         coloured.mark_point(filled=True, opacity=1, size=75).encode(x=x, tooltip=tips),
     ]
 
 
-def across(data: Any, *, x: alt.X, levels: Sequence[str] = ()) -> list[alt.Chart]:
+def across(data: Any, *, x: alt.X, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """One figure of each model with its interval, over what is known of the model.
 
     Columns: name, group, x, value, low, high, interval. Signals: as `_levels`.
@@ -184,12 +193,12 @@ def across(data: Any, *, x: alt.X, levels: Sequence[str] = ()) -> list[alt.Chart
     y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, padding=10))
     tips = [_MODEL_TIP, alt.Tooltip("group:N"), alt.Tooltip("place:N", title="at"), *_INTERVAL_TIPS]
     return [
-        base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels)),
+        base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels, drawn)),
         base.mark_point(filled=True, opacity=1, size=65).encode(y=y, tooltip=tips),
     ]
 
 
-def batches(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
+def batches(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """What is left to skip where rows are decoded together and leave only together.
 
     Columns: name, group, x (rows), value. Signals: as `_levels`.
@@ -202,12 +211,12 @@ def batches(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
     )
     tips = [_MODEL_TIP, alt.Tooltip("group:N"), number_tip("x", "rows", "d"), number_tip("value", "share", ".3f")]
     return [
-        base.mark_line(strokeWidth=1.8).add_params(*_levels(levels)),
+        base.mark_line(strokeWidth=1.8).add_params(*_levels(levels, drawn)),
         base.mark_point(filled=True, size=40).encode(tooltip=tips),
     ]
 
 
-def frontiers(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
+def frontiers(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) -> list[alt.Chart]:
     """What the policies of one model save against what they change, a line a policy with its probes.
 
     Columns: name (policy with probes), group (policy), target, x (disagreement), value (saving). Signals: as `_levels`.
@@ -219,6 +228,9 @@ def frontiers(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         color=_group(),
         detail="name:N",
     )
+    shapes = ["circle"] * COLOURS + ["triangle-up"] * COLOURS  # the second eight have the colours of the first
+    scale = alt.Scale(domain=alt.ExprRef("levels"), range=shapes)
+    shape = alt.Shape("group:N", title=None, scale=scale, legend=_legend())
     tips = [
         alt.Tooltip("name:N", title="policy"),
         alt.Tooltip("target:N", title="held to"),
@@ -226,8 +238,8 @@ def frontiers(data: Any, *, levels: Sequence[str] = ()) -> list[alt.Chart]:
         number_tip("value", "saved", ".1%"),
     ]
     return [
-        base.mark_line(strokeWidth=1.2, opacity=0.6).encode(order="x:Q").add_params(*_levels(levels)),
-        base.mark_point(filled=True, opacity=1, size=45).encode(tooltip=tips),
+        base.mark_line(strokeWidth=1.2, opacity=0.6).encode(order="x:Q").add_params(*_levels(levels, drawn)),
+        base.mark_point(filled=True, opacity=1, size=45).encode(tooltip=tips, shape=shape),
     ]
 
 
@@ -241,18 +253,27 @@ def _ees_axis() -> alt.Y:
 
 def _group() -> alt.Color:
     scale = alt.Scale(domain=alt.ExprRef("levels"))
-    legend = alt.Legend(orient="bottom", columns=4, values=alt.ExprRef("drawn"))
-    return alt.Color("group:N", title=None, scale=scale, legend=legend)
+    return alt.Color("group:N", title=None, scale=scale, legend=_legend())
 
 
-def _levels(levels: Sequence[str]) -> list[Any]:
-    """Signals: levels, all groups of a study, so that a colour means the same in every chart; drawn, those in this."""
-    return [alt.param(name=name, value=list(levels)) for name in ("levels", "drawn")]
+def _legend() -> alt.Legend:
+    columns, room, drawn = map(alt.ExprRef, ("columns", "room", "drawn"))
+    return alt.Legend(orient="bottom", columns=columns, labelLimit=room, values=drawn, symbolOpacity=1)
+
+
+def _levels(levels: Sequence[str], drawn: Sequence[str]) -> list[Any]:
+    """Signals: levels, all groups, so that a colour means the same in every chart; drawn, those in this.
+
+    And room, pixels of the longest label; columns, as many as the legend has room for.
+    """
+    columns = max(1, WIDTH // (_SYMBOL + _LETTER * max(map(len, drawn), default=0)))
+    values = {"levels": list(levels), "drawn": list(drawn), "columns": columns, "room": _ROOM}
+    return [alt.param(name=name, value=value) for name, value in values.items()]
 
 
 def _ramp(label: str) -> alt.Legend:
     return alt.Legend(orient="right", labelExpr=label, gradientLength=180)
 
 
-def _where_shown(opacity: float) -> Any:
-    return alt.condition("datum.shown", alt.value(opacity), alt.value(0))
+def _where_told(opacity: float) -> Any:
+    return alt.condition("datum.told != ''", alt.value(opacity), alt.value(0))

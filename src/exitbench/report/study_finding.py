@@ -33,6 +33,8 @@ class Table:
 class FindingChapter:
     """The chapter as the template reads it."""
 
+    study: str
+    title: str
     verdict: str
     claim: str
     why: str
@@ -63,6 +65,8 @@ def finding_chapter(finding: Finding) -> FindingChapter:
         _models(finding.models),
     )
     return FindingChapter(
+        study=finding.study,
+        title=finding.title,
         verdict=finding.verdict,
         claim=finding.claim,
         why=finding.why if finding.expected is None else f"{finding.why}; expected of this control: {finding.expected}",

@@ -5,7 +5,8 @@ to 4 significant digits: an interval is wider than that, and the page stays a fe
 left out evenly where they would take too much; the page says so.
 """
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from exitbench.report.study_figures import BY_DEPTH, BY_PAIR, PLAIN, Shown, show
 from exitbench.report.study_origin import Origins, origins_of
 from exitbench.report.text import visible
 
-__all__ = ["DIGITS", "Payload", "compact", "payload_of", "when"]
+__all__ = ["DIGITS", "Payload", "compact", "payload_of", "revision_text", "when"]
 
 DIGITS = 4
 """Significant digits of what travels."""
@@ -26,6 +27,9 @@ DIAGONAL = {"cka": 1.0, "angular_distance": 0.0}
 """What a depth is to itself, by definition; it is not measured."""
 FRONTIER = ("policy_disagreement", "policy_savings", "policy_net_flops", "policy_net_bytes")
 """Figures of a policy that travel, in this order."""
+_APART = ("revision", "dtype", "attention", "device", "chat_template", "seed", "created")
+"""Columns by which cells are told apart that are of one model on one thing."""
+_COMMIT = re.compile("[0-9a-f]{40}")
 MAX_GROUPS = 8
 """Colours that can be told apart."""
 OTHER = "other"
@@ -85,6 +89,7 @@ def payload_of(cells: Sequence[Cell]) -> Payload:
     axis = "tokens_seen" if all(c.first.tokens_seen is not None for c in in_training) and in_training else "step"
     num_values = sum(len(pairs) for cell in measured for pairs in cell.by_pair.values())
     stride = _stride(num_values)
+    names = _names(measured)
     policies, targets = (sorted({held[place] for cell in measured for held in cell.policies}) for place in (0, 1))
     return Payload(
         contexts=[_context_text(context, contexts) for context in contexts],
@@ -107,9 +112,11 @@ def payload_of(cells: Sequence[Cell]) -> Payload:
                     [policies.index(name), targets.index(target), *(_short(found.get(f)) for f in FRONTIER)]
                     for (name, target), found in sorted(cell.policies.items())
                 ],
+                "name": name,
+                "level": cell.level,
                 **_numbers(cell, stride),
             }
-            for cell in measured
+            for cell, name in zip(measured, names, strict=True)
         ],
         origins=origins_of(measured),
         policies=policies,
@@ -119,15 +126,13 @@ def payload_of(cells: Sequence[Cell]) -> Payload:
 
 
 def _numbers(cell: Cell, stride: int) -> dict[str, Any]:
-    row = cell.first
     twins = cell.plain.get("ees_untrained_mean")
     null = None
     if twins is not None and finite(twins.value) is not None:
         null = _interval(twins.value, min(cell.twins, default=None), max(cell.twins, default=None))
     return {
-        "name": visible(row.model if row.revision is None or cell.is_checkpoint else f"{row.model} @ {row.revision}"),
         "when": when(cell),
-        "blocks": row.num_blocks,
+        "blocks": cell.first.num_blocks,
         "plain": {f.name: _plain(cell, f.name) for f in PLAIN if cell.value(f.name) is not None},
         "loss": _short(cell.final_loss),
         "null": null,
@@ -136,6 +141,26 @@ def _numbers(cell: Cell, stride: int) -> dict[str, Any]:
         "by_depth": {visible(name): _column(values) for name, values in sorted(cell.by_depth.items())},
         "by_pair": {visible(name): _triangle(name, values, stride) for name, values in sorted(cell.by_pair.items())},
     }
+
+
+def _names(cells: Sequence[Cell]) -> list[str]:
+    """What charts call each cell: its model, and what tells it apart from others of that model on the same thing."""
+    alike: dict[tuple[str, Context], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        alike[cell.first.model, cell.context].append(cell)
+    return [_name(cell, alike[cell.first.model, cell.context]) for cell in cells]
+
+
+def _name(cell: Cell, alike: Sequence[Cell]) -> str:
+    words = [] if cell.is_checkpoint else [c for c in _APART if len({getattr(other.first, c) for other in alike}) > 1]
+    told = [revision_text(str(getattr(cell.first, column) or "")) for column in words[:2]]
+    return visible(", ".join([cell.first.model, *filter(None, told)]))
+
+
+def revision_text(revision: str | None) -> str:
+    """A revision as people read it: of a commit its beginning."""
+    revision = revision or ""
+    return revision[:8] if _COMMIT.fullmatch(revision) else revision
 
 
 def when(cell: Cell) -> list[str]:

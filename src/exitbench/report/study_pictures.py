@@ -1,20 +1,27 @@
 """The page's charts as picture files, for documents: drawn offline, with the numbers that the page has.
 
 Of each thing measured on: how figures by depth change in training (a panel a model), the matrix of depths at
-checkpoints, EES in training, EES against loss, and the models compared.
+checkpoints, EES in training, EES against loss, the models compared in every figure and over every axis, their decided
+curves, batches, and policies (a panel a model). Charts that have their numbers already, of findings and of single
+results, are drawn as they are.
 
-Non-goals: choices; a picture shows all models at once.
+Non-goals: choices; a picture shows all models at once, or the first few where each has a panel.
 """
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import altair as alt
 
+from exitbench.errors import ReportError
 from exitbench.report import study_charts
+from exitbench.report.chart_parts import Chart
+from exitbench.report.study_across import axes_of
 from exitbench.report.study_cells import cells_of
 from exitbench.report.study_figures import Shown
 from exitbench.report.study_payload import Payload, payload_of
@@ -28,31 +35,61 @@ _MATRICES = 5
 """Checkpoints of a model whose matrices are drawn, spread evenly."""
 _RAMP = ["#efefeb", "#d5efc3", "#a5dcc0", "#6cc5cd", "#4aa3cf", "#225ea8", "#0c2c84"]
 _CATEGORY = ["#0067a8", "#c04f00", "#333333", "#9980ff", "#800000", "#cc8066", "#3300b3", "#806680"]
+_STYLES = {
+    "fill": {"color": "#0067a8", "opacity": 0.18},
+    "band": {"color": "#0067a8", "opacity": 0.28},
+    "whisker": {"color": "#1c2126", "strokeWidth": 1.5},
+    "reference": {"color": "#59636e", "strokeDash": [5, 4]},
+    "marked": {"color": "#c04f00", "opacity": 1},
+    "label": {"color": "#1c2126", "fontSize": 12},
+}
+"""As page.js has them in light."""
+_COLUMNS = 3
+"""Of panels."""
 _Cells = list[dict[str, Any]]
 
 
-def study_pictures(rows: Sequence[Row], folder: Path, *, form: Literal["png", "svg"] = "png") -> list[Path]:
+def study_pictures(
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    form: Literal["png", "svg"] = "png",
+    charts: Iterable[tuple[str, Chart]] = (),
+) -> list[Path]:
     """Write a picture for everything that the rows can show, and return their paths; none where no cell was measured.
 
     Args:
         rows: all rows of a study.
-        folder: made if it is missing; files of the same names are replaced.
+        folder: made if it is missing and something is drawn; files of the same names are replaced.
         form: of the files; PNG at twice the size.
+        charts: others to be drawn, each with the name of its file.
+
+    Raises:
+        ReportError: the folder is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ReportError(f"{folder} is a file, and pictures go into a folder; give another with --out")
     payload = payload_of(cells_of(rows))
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    written: list[Path] = []
+
+    def write(name: str, suffix: str, chart: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / (re.sub(r"[^\w-]", "-", name) + suffix + f".{form}")
+        _styled(chart).save(path, scale_factor=2 if form == "png" else 1)
+        written.append(path)
+
+    for name, made in charts:
+        drawn = alt.LayerChart.from_dict(made.spec)
+        write(name, "", drawn.properties(width=study_charts.WIDTH, title=textwrap.wrap(made.title, 80)))
     for number, context in enumerate(payload.contexts):
         cells = [cell for cell in payload.cells if cell["context"] == number]
         suffix = "" if len(payload.contexts) == 1 else f"-{number + 1}-" + re.sub(r"\W+", "-", context).strip("-")
-        for name, chart in _charts(payload, cells):
-            path = folder / (re.sub(r"[^\w-]", "-", name) + suffix + f".{form}")
-            _styled(chart).save(path, scale_factor=2 if form == "png" else 1)
-            written.append(path)
+        for name, chart in (*_training(payload, cells), *_compared(payload, cells)):
+            write(name, suffix, chart)
     return written
 
 
-def _charts(payload: Payload, cells: _Cells) -> Iterator[tuple[str, Any]]:
+def _training(payload: Payload, cells: _Cells) -> Iterator[tuple[str, Any]]:
     training = [cell for cell in cells if cell["place"] is not None]
     for figure in payload.by_depth:
         if drawn := _heat(payload, training, figure):
@@ -62,21 +99,51 @@ def _charts(payload: Payload, cells: _Cells) -> Iterator[tuple[str, Any]]:
             yield f"depths-{figure.name}", drawn
     if points := _progress_rows(payload, training, lambda cell: cell["at"]):
         axis = study_charts.training_axis(payload.axis, [point["x"] for point in points])
-        yield "ees-in-training", _progress(points, axis, "EES in training, with 95 % intervals")
+        yield "ees-in-training", _progress(payload, points, axis, "EES in training, with intervals")
     if points := _progress_rows(payload, training, lambda cell: cell["plain"].get("bits_per_character", [None])[0]):
         axis = study_charts.loss_axis("bits per character, better to the right")
-        yield "ees-against-bits", _progress(points, axis, "EES against bits per character")
+        yield "ees-against-bits", _progress(payload, points, axis, "EES against bits per character")
     elif points := _progress_rows(payload, training, lambda cell: cell["loss"]):
         axis = study_charts.loss_axis("loss (nats a token), better to the right")
-        yield "ees-against-loss", _progress(points, axis, "EES against loss")
-    ended = [cell for cell in cells if cell["ended"] and "ees" in cell["plain"]]
-    if ended:
-        rows = sorted((_dot(payload, cell) for cell in ended), key=lambda row: -row["value"])
-        layers = study_charts.dots(alt.InlineData(values=rows), levels=_levels(rows))
-        title = "EES of each model with its 95 % interval"
-        if any(row["shown"] for row in rows):
-            title += "; grey: untrained models of its shape"
-        yield "models-ees", alt.layer(*layers).properties(width=560, height=22 * len(rows), title=title)
+        yield "ees-against-loss", _progress(payload, points, axis, "EES against loss")
+
+
+def _compared(payload: Payload, cells: _Cells) -> Iterator[tuple[str, Any]]:
+    levels = _levels(payload)
+    ended = [cell for cell in cells if cell["ended"]]
+    for figure in payload.plain:
+        if rows := [_point(payload, cell, figure.name) for cell in ended if figure.name in cell["plain"]]:
+            rows.sort(key=lambda row: -row["value"])
+            title = f"{figure.title} of each model with its interval"
+            if any(row["told"] for row in rows):
+                title += "; grey: untrained models of its shape"
+            yield (
+                f"models-{figure.name}",
+                _drawn(study_charts.dots, rows, title, levels, width=560, height=22 * len(rows)),
+            )
+    with_ees = [cell for cell in ended if "ees" in cell["plain"]]
+    for axis in axes_of(cell["across"] for cell in with_ees):
+        placed = [cell for cell in with_ees if axis.name in cell["across"]]
+        rows = [_point(payload, cell, "ees") | {"x": cell["across"][axis.name]} for cell in placed]
+        title = f"EES over {axis.title}, with intervals"
+        yield f"ees-over-{axis.name}", _drawn(partial(study_charts.across, x=axis.x), rows, title, levels)
+    if rows := [row for cell in ended for row in _curve(payload, cell)]:
+        title = "Decided curves, each model at its last checkpoint"
+        yield "decided-curves", _drawn(study_charts.curves, rows, title, levels)
+    if rows := [row for cell in ended for row in _batch(payload, cell)]:
+        yield "batches", _drawn(study_charts.batches, rows, "What is left to skip in batches", levels)
+    yield from _policies(payload, [cell for cell in ended if cell["held"]][:MAX_PANELS])
+
+
+def _policies(payload: Payload, replayed: _Cells) -> Iterator[tuple[str, Any]]:
+    levels = list(dict.fromkeys(name.split(" ")[0] for name in payload.policies))
+    for place, saved in enumerate(("blocks", "flops", "bytes")):
+        panels = [(cell["name"], rows) for cell in replayed if (rows := _held(payload, cell, place))]
+        shown = {row["group"] for _, rows in panels for row in rows}
+        drawn = [_drawn(study_charts.frontiers, rows, name, levels, shown=shown, width=300) for name, rows in panels]
+        if drawn:
+            title = f"What policies change, and what they save of {saved}"
+            yield f"policies-{saved}", alt.concat(*drawn, columns=_COLUMNS).properties(title=title)
 
 
 def _heat(payload: Payload, training: _Cells, figure: Shown) -> Any:
@@ -145,15 +212,64 @@ def _progress_rows(payload: Payload, training: _Cells, across: Any) -> list[dict
     ]
 
 
-def _progress(points: list[dict[str, Any]], axis: alt.X, title: str) -> Any:
-    layers = study_charts.progress(alt.InlineData(values=points), x=axis, levels=_levels(points))
-    return alt.layer(*layers).properties(width=520, height=300, title=title)
+def _progress(payload: Payload, points: list[dict[str, Any]], axis: alt.X, title: str) -> Any:
+    return _drawn(partial(study_charts.progress, x=axis), points, title, _levels(payload))
 
 
-def _dot(payload: Payload, cell: dict[str, Any]) -> dict[str, Any]:
-    ees, shown = _named(cell["plain"]["ees"]), cell["null"] is not None
-    null = cell["null"][0] if shown else ees["value"]
-    return {"name": cell["name"], "group": _group(payload, cell), **ees, "null": null, "shown": shown, "n": cell["n"]}
+def _drawn(
+    layers: Callable[..., list[alt.Chart]],
+    rows: list[dict[str, Any]],
+    title: str,
+    levels: Sequence[str],
+    *,
+    shown: Set[str] | None = None,
+    width: int = study_charts.WIDTH,
+    height: int = 300,
+) -> Any:
+    """A chart of rows, coloured by their groups.
+
+    Args:
+        layers: maker of its layers.
+        rows: of the chart.
+        title: of the chart.
+        levels: groups of all charts, for the same colours in each.
+        shown: groups that the legend names; those of the rows if left out.
+        width: in pixels, as is `height`.
+        height: of the plot.
+    """
+    named = {row["group"] for row in rows} if shown is None else shown
+    drawn = [level for level in levels if level in named]
+    made = layers(alt.InlineData(values=rows), levels=levels, drawn=drawn)
+    return alt.layer(*made).properties(title=title, width=width, height=height)
+
+
+def _point(payload: Payload, cell: dict[str, Any], figure: str) -> dict[str, Any]:
+    found, shown = _named(cell["plain"][figure]), figure == "ees" and cell["null"] is not None
+    null = cell["null"][0] if shown else found["value"]
+    told = "untrained" if shown else ""
+    return {"name": cell["name"], "group": _group(payload, cell), **found, "null": null, "told": told}
+
+
+def _curve(payload: Payload, cell: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for depth, value in enumerate(cell["by_depth"].get("decided", ())):
+        if value is not None:
+            yield {"name": cell["name"], "group": _group(payload, cell), "x": depth / cell["blocks"], "value": value}
+
+
+def _batch(payload: Payload, cell: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for at, value in cell["batch"]:
+        if value is not None:
+            yield {"name": cell["name"], "group": _group(payload, cell), "x": at, "value": value}
+
+
+def _held(payload: Payload, cell: dict[str, Any], saved: int) -> list[dict[str, Any]]:
+    """What each policy of a model changes and saves."""
+    named = [(payload.policies[policy], changed, found[saved]) for policy, _, changed, *found in cell["held"]]
+    return [
+        {"name": name, "group": name.split(" ")[0], "x": changed, "value": value}
+        for name, changed, value in named
+        if changed is not None and value is not None
+    ]
 
 
 def _named(interval: list[float | None]) -> dict[str, Any]:
@@ -161,12 +277,12 @@ def _named(interval: list[float | None]) -> dict[str, Any]:
     return {"value": value, "low": value if low is None else low, "high": value if high is None else high}
 
 
+def _levels(payload: Payload) -> list[str]:
+    return sorted({_group(payload, cell) for cell in payload.cells})
+
+
 def _group(payload: Payload, cell: dict[str, Any]) -> str:
     return next(iter(payload.groups.values()))[cell["model"]] or "not known"
-
-
-def _levels(rows: list[dict[str, Any]]) -> list[str]:
-    return sorted({row["group"] for row in rows})
 
 
 def _models(cells: _Cells) -> list[int]:
@@ -186,9 +302,11 @@ def _side_by_side(panels: list[Any], title: str) -> Any:
 
 def _styled(chart: Any) -> Any:
     return (
-        chart.configure(style={"reference": {"color": "#59636e"}})
+        chart.configure(style=_STYLES)
         .configure_view(stroke=None)
         .configure_range(heatmap=_RAMP, category=_CATEGORY)
+        .configure_mark(color=_CATEGORY[0])
+        .configure_legend(symbolType="stroke", symbolStrokeWidth=2.5)
         .configure_title(fontSize=14, anchor="start")
         .configure_axis(labelOverlap="greedy", gridColor="#e8eae6")
     )

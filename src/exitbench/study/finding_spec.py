@@ -53,7 +53,7 @@ FACTORS = (
 def hint(name: str, known: Iterable[str], before: str = "") -> str:
     """The nearest known name, or all of them, after words."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"expected {before}{', '.join(names)}"
 
 

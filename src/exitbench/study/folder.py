@@ -95,7 +95,7 @@ class StudyFolder:
     def __init__(self, path: Path, spec: StudySpec) -> None:
         self.path = path
         self._spec = spec
-        self._cells: Sequence[Cell] = ()
+        self._cells_of: dict[tuple[str, str | None], list[Cell]] = {}
         if self._spec_file.is_file():
             if why := why_another_study(read_spec(self._spec_file), spec):
                 raise StudyError(f"{path} holds another study: {why}; choose another --out folder")
@@ -129,7 +129,9 @@ class StudyFolder:
         if not self._spec_file.is_file() or self._spec_file.read_bytes() != spec_text:
             with replacing(self._spec_file) as temporary:
                 temporary.write_bytes(spec_text)
-        self._cells = cells
+        self._cells_of = {}
+        for cell in cells:
+            self._cells_of.setdefault(_asked_for(cell.model), []).append(cell)
         planned = {cell.id: cell for cell in cells}
         for file in sorted((self.path / CELLS).glob("*.parquet")):
             if file.stem in planned:
@@ -204,9 +206,8 @@ class StudyFolder:
     def weights_of(self, model: StudiedModel) -> MeasuredWeights | None:
         """The weights that cells of a model were measured on; None if there are none yet."""
         hashes = ["weights_sha256", "config_sha256"]
-        same = (model.source, model.load_revision)
-        for cell in self._cells:
-            if (cell.model.source, cell.model.load_revision) != same or not self.is_tried(cell):
+        for cell in self._cells_of.get(_asked_for(model), ()):
+            if not self.is_tried(cell):
                 continue
             file = self.rows_of(cell.id)
             table = read_table(file, [*_OUTCOME, *hashes])
@@ -234,6 +235,11 @@ class StudyFolder:
         shutil.rmtree(work / cell, ignore_errors=True)
         if work.is_dir() and not any(work.iterdir()):
             work.rmdir()
+
+
+def _asked_for(model: StudiedModel) -> tuple[str, str | None]:
+    """What a model is loaded by."""
+    return model.source, model.load_revision
 
 
 def _has_failed(table: pa.Table) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from exitbench.env import library_versions
+from exitbench.env import library_versions, versions_text
 from exitbench.errors import CorruptTraceError, OtherTraceError
 from exitbench.models.cache import hash_file
 from exitbench.models.catalogue import ModelFacts, catalogue, facts_of
@@ -186,7 +186,7 @@ def _identity(cell: Cell, spec: StudySpec, observed: Observed, command: str) -> 
         "document_tokens": options.document_tokens if on_text else None,
         "limit": options.limit,
         "seed": spec.seed,
-        "libraries": _libraries(library_versions()),
+        "libraries": versions_text(library_versions()),
         "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -203,9 +203,5 @@ def _as_traced(trace: Trace) -> dict[str, Any]:
         "attention": settings.attention,
         "device": settings.device,
         "chat_template": settings.chat_template,
-        "libraries": _libraries(trace.manifest.libraries),
+        "libraries": versions_text(trace.manifest.libraries),
     }
-
-
-def _libraries(versions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))

@@ -9,15 +9,13 @@ Before a node measures anything its exitbench, torch and transformers, and the f
 against the driver's, and a node that differs ends the run, since figures from two programs are not one study. Weights
 are held against those of the plan when they are loaded; others make failed cells.
 
-Non-goals: scheduling, starting clusters, one model on several nodes (accelerate spreads it over the GPUs of one).
+Non-goals: joining a cluster (`cluster`), scheduling, one model on several nodes (accelerate spreads it over the GPUs of
+one).
 """
 
-import hashlib
 import importlib
 import platform
-import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -27,16 +25,14 @@ from typing import Any
 
 import torch
 
-import exitbench
 from exitbench.config import TUNED
-from exitbench.env import library_versions
 from exitbench.errors import ExitbenchError, StudyError
-from exitbench.models.cache import hash_file
 from exitbench.models.strict import one_line
 from exitbench.progress import Progressor
 from exitbench.sizes import parse_size, size_text
 from exitbench.study.attempt import Attempt, SharedModel, Task
 from exitbench.study.cells import Cell, StudiedModel
+from exitbench.study.cluster import Head, differences, fingerprint
 from exitbench.study.estimate import size_of
 from exitbench.study.folder import MeasuredWeights, StudyFolder
 from exitbench.study.ledger import Ledger
@@ -44,12 +40,12 @@ from exitbench.study.measure import failed_rows, observed_of
 from exitbench.study.spec import StudySpec
 from exitbench.study.untrained import Nulls
 
-__all__ = ["TRIES", "RayRunner", "connected", "differences", "fingerprint", "needs_of"]
+__all__ = ["TRIES", "RayRunner", "needs_of"]
 
 TRIES = 3
 """Workers that a cell may lose before it counts as failed."""
-_ANSWER_S = 5.0
-"""How long an address may take to answer."""
+_LOOK_S = 5.0
+"""How often the head is looked for while no cell comes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,82 +80,11 @@ def needs_of(model: StudiedModel, spec: StudySpec) -> Needs:
     return Needs(cpus=given.get("cpus", 1), gpus=gpus, memory=memory)
 
 
-def fingerprint(files: Sequence[str]) -> dict[str, str]:
-    """What must be the same on every machine: libraries, exitbench's own code, and files that a spec names.
-
-    Args:
-        files: absolute paths.
-    """
-    code = hashlib.sha256()
-    package = Path(exitbench.__file__).parent
-    for path in sorted(package.rglob("*")):
-        if path.is_file() and path.suffix != ".pyc":
-            code.update(f"{path.relative_to(package).as_posix()} {hash_file(path)}\n".encode())
-    hashes = {file: hash_file(Path(file))[:12] if Path(file).is_file() else "not there" for file in files}
-    return library_versions() | {"the code of exitbench": code.hexdigest()[:12]} | hashes
-
-
-def differences(there: Mapping[str, str], here: Mapping[str, str]) -> str:
-    """What sets two fingerprints apart; nothing where they are the same."""
-    return ", ".join(
-        f"{name} is {there.get(name)} there and {word} here" for name, word in here.items() if there.get(name) != word
-    )
-
-
-@contextmanager
-def connected(address: str) -> Iterator["RayRunner"]:
-    """A connection to a Ray cluster for the time of the context, or the one that this process has already.
-
-    Args:
-        address: HOST:PORT of the head, or "auto" for the cluster that this machine is part of.
-
-    Raises:
-        StudyError: ray is not installed, or no cluster answers there.
-    """
-    try:
-        ray = importlib.import_module("ray")
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise StudyError("--ray needs Ray, which is not installed; run: pip install 'exitbench[ray]'") from error
-    if ray.is_initialized():
-        yield RayRunner(ray)
-        return
-    _require_answer(address)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # Ray raises whatever went wrong inside it
-        raise StudyError(
-            f"--ray {address}: no Ray cluster can be joined from here ({one_line(error)}); start one with: ray start "
-            "--head, or run this on a machine of the cluster"
-        ) from error
-    try:
-        yield RayRunner(ray)
-    finally:
-        ray.shutdown()
-
-
-def _require_answer(address: str) -> None:
-    """Refuse an address that is none, or where nobody listens: Ray itself would wait for minutes."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise StudyError(f"--ray is {address!r}, expected 'auto' or HOST:PORT of the head, such as 10.0.0.1:6379")
-    try:
-        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
-    except OSError as error:
-        raise StudyError(
-            f"--ray {address}: nothing answers there ({error.strerror or error}); is the cluster up, and is that the "
-            "address that `ray start --head` printed?"
-        ) from error
-
-
 class RayRunner:
-    """Measures cells on the cluster that this process is connected to.
+    """Measures cells on a Ray cluster.
 
     Args:
-        ray: the library.
+        ray: the library, see `cluster.connected`.
     """
 
     def __init__(self, ray: Any) -> None:
@@ -185,14 +110,16 @@ class RayRunner:
             progress: where to show messages and a bar.
 
         Raises:
-            StudyError: no node is large enough for a model, or a node has another exitbench or other files.
+            StudyError: no node is large enough for a model, a node has another exitbench or other files, or the head
+                of the cluster was lost.
         """
         groups = [
             _Group(cells=list(cells), needs=needs_of(model, task.spec))
             for model, cells in groupby(todo, key=lambda cell: cell.model)
         ]
+        nodes = _nodes(self._ray)
         for group in groups:
-            self._require_room(group)
+            _require_room(group, nodes)
         with progress.bar("Cells", len(todo)) as advance:
             driver = _Driver(self._ray, task, todo, folder)
             number = num_cells - len(todo)
@@ -203,16 +130,26 @@ class RayRunner:
                 folder.write(cell, attempt.rows, attempt.observed)
                 advance(1)
 
-    def _require_room(self, group: "_Group") -> None:
-        """Refuse what Ray would wait for without end."""
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        wanted = group.needs.resources
-        if not any(all(node.get(name, 0) >= need for name, need in wanted.items()) for node in nodes):
-            text = f"{group.needs.cpus:g} CPUs, {group.needs.gpus:g} GPUs and {size_text(group.needs.memory)} of memory"
-            raise StudyError(
-                f"{group.cells[0].model.name} needs {text}, and no node of the cluster has that; give it less under "
-                "'needs' in the spec, or add a larger node"
-            )
+
+def _nodes(ray: Any) -> list[dict[str, float]]:
+    """What each node that is there now has, whoever uses it."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _has_room(nodes: Sequence[Mapping[str, float]], needs: Needs) -> bool:
+    """Whether one of the nodes could ever run a task."""
+    return any(all(node.get(name, 0) >= need for name, need in needs.resources.items()) for node in nodes)
+
+
+def _require_room(group: "_Group", nodes: Sequence[Mapping[str, float]]) -> None:
+    """Refuse what Ray would wait for without end."""
+    needs = group.needs
+    if not _has_room(nodes, needs):
+        raise StudyError(
+            f"{group.cells[0].model.name} needs {needs.cpus:g} CPUs, {needs.gpus:g} GPUs and "
+            f"{size_text(needs.memory)} of memory, and no node of the cluster has that; give it less under 'needs' in "
+            "the spec, or add a larger node"
+        )
 
 
 class _Driver:
@@ -226,9 +163,13 @@ class _Driver:
         self._here = fingerprint(self._files)
         self._study = ray.put((task, {cell.id: cell for cell in todo}))
         self._measure = ray.remote(_measure)
+        self._head = Head(ray)
         self._running: dict[Any, _Group] = {}
         errors = ray.exceptions
-        self._lost = (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError, errors.OutOfMemoryError)
+        self._lost = (
+            *(errors.WorkerCrashedError, errors.NodeDiedError, errors.LocalRayletDiedError),
+            *(errors.ObjectLostError, errors.OutOfMemoryError),
+        )
 
     def attempts(
         self, groups: Sequence["_Group"], ledger: Ledger, progress: Progressor
@@ -236,29 +177,46 @@ class _Driver:
         """Cells as they come, each with where it was measured."""
         try:
             for group in groups:
-                self._submit(group)
+                try:
+                    self._submit(group)
+                except ValueError as error:  # quantities that are no needs to Ray
+                    raise StudyError(f"needs of {group.cells[0].model.name}: {one_line(error)}") from error
             while self._running:
                 with ledger.waiting():
-                    (stream, *_), _ = self._ray.wait(list(self._running), num_returns=1, fetch_local=False)
+                    stream = self._ready()
                 group = self._running[stream]
                 try:
                     attempt, node = self._next(stream)
-                except StopIteration:
-                    del self._running[stream]
-                    continue
                 except self._lost as error:
                     progress.say(f"a worker was lost with {group.cells[0].name}: {one_line(error)}")
                     if (given_up := self._again(stream)) is not None:
                         yield group.cells.pop(0), given_up, "given up"
                     if group.cells:
                         self._submit(group)
+                        if self._head.look() and not _has_room(_nodes(self._ray), group.needs):
+                            progress.say(f"no node is left with room for {group.cells[0].model.name}: waiting for one")
                 else:
                     group.lost = 0
                     ledger.cells_s += attempt.seconds
-                    yield group.cells.pop(0), attempt, f"on {node}"
+                    cell = group.cells.pop(0)
+                    if not group.cells:  # its end is not waited for, for a worker may be lost in it
+                        del self._running[stream]
+                    yield cell, attempt, f"on {node}"
         finally:
             for stream in self._running:
                 self._ray.cancel(stream, force=True)
+
+    def _ready(self) -> Any:
+        """A task that has something to say.
+
+        Raises:
+            StudyError: the head of the cluster was lost.
+        """
+        ready: list[Any] = []
+        while not ready:
+            ready, _ = self._ray.wait(list(self._running), timeout=_LOOK_S, fetch_local=False)
+            self._head.look()
+        return ready[0]
 
     def _submit(self, group: "_Group") -> None:
         model, ids = group.cells[0].model, [cell.id for cell in group.cells]
@@ -276,7 +234,6 @@ class _Driver:
         """The next cell of a task.
 
         Raises:
-            StopIteration: there are no more.
             RayError: of those in `_lost`.
             StudyError: the node cannot take part.
         """

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from exitbench.errors import ReportError
 from exitbench.plain import plain
-from exitbench.study.rows import SCHEMA, Row, Status
+from exitbench.study.rows import LEVEL_TAG, SCHEMA, Row, Status
 
 __all__ = [
     "CELLS",
@@ -179,9 +179,10 @@ def _row(values: dict[str, Any], path: Path) -> Row:
 
 
 def _identity(row: Row) -> tuple[Any, ...]:
-    """What decides the numbers: the columns of `IDENTITY`, but for those that only name what a hash settles."""
+    """What decides the numbers: `IDENTITY`, but for what only names what a hash settles, and the intervals' level."""
     names = [name for settled, names in _NAMES_OF.items() if getattr(row, settled) is not None for name in names]
-    return tuple(None if name in names else getattr(row, name) for name in IDENTITY)
+    decides = (None if name in names else getattr(row, name) for name in IDENTITY)
+    return (*decides, row.tags.get(LEVEL_TAG))
 
 
 def _place(row: Row) -> tuple[Any, ...]:
@@ -203,7 +204,7 @@ def _numbers(row: Row) -> tuple[Any, ...]:
 def _conflict(first: Row, where: Path, second: Row, here: Path) -> str:
     what = plain(" ".join(str(value) for value in _place(first) if value is not None))
     both = " and ".join(f"{_shown(row)} in {plain(str(file))}" for row, file in ((first, where), (second, here)))
-    return f"two rows of one identity with different numbers: {what} {both}; delete the cell that is wrong"
+    return f"two rows of one identity with different numbers: {what} {both}; delete or leave out the one that is wrong"
 
 
 def _shown(row: Row) -> str:

@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 
 from exitbench.files import replacing
 
-__all__ = ["SCHEMA", "Row", "Status", "write_rows"]
+__all__ = ["LEVEL_TAG", "SCHEMA", "Row", "Status", "write_rows"]
 
 Status = Literal["ok", "missing", "failed"]
 """A figure with a value; a figure that does not exist here; a cell that could not be measured."""
+LEVEL_TAG = "interval level"
+"""Tag of a result whose intervals are at another level than 95 %, for it was measured to a precision."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,11 +20,12 @@ from exitbench.models.pretrained import check_attention
 from exitbench.progress import SILENT, Progressor
 from exitbench.study.attempt import SharedModel, Task
 from exitbench.study.cells import Cell, plan
+from exitbench.study.cluster import connected
 from exitbench.study.finding import Finding
 from exitbench.study.folder import Failure, StudyFolder
 from exitbench.study.ledger import Ledger
 from exitbench.study.measure import failed_rows, observed_of
-from exitbench.study.on_ray import connected
+from exitbench.study.on_ray import RayRunner
 from exitbench.study.planned import write_plan
 from exitbench.study.preflight import check_finding, check_unmoved
 from exitbench.study.rows import Row
@@ -120,7 +121,7 @@ def run_study(
         base: folder that paths in the spec are relative to.
         out: folder of results.
         retry_failed: measure the cells again that failed before.
-        ray: address of a Ray cluster to measure them on, see `on_ray.connected`; here if None.
+        ray: address of a Ray cluster to measure them on, see `cluster.connected`; here if None.
         command: recorded in rows.
         progress: where to show messages and bars.
 
@@ -140,14 +141,14 @@ def run_study(
         )
     else:
         base = base.resolve()  # nodes have other working folders
-    with nullcontext() if ray is None else connected(ray) as cluster, sole_writer(out):
+    with nullcontext() if ray is None else connected(ray) as library, sole_writer(out):
         folder, cells, planned = prepare(spec, base, out, command=command, progress=progress)
         has_results = folder.has_results()
         folder.begin(spec_text, cells)
         write_plan(out, planned, has_results=has_results)
         todo = [cell for cell in cells if not folder.is_tried(cell) or (retry_failed and folder.failure(cell))]
         task = Task(spec=spec, base=base, command=command)
-        run = _run_here if cluster is None else cluster.run
+        run = _run_here if library is None else RayRunner(library).run
         run(task, todo, len(cells), folder, ledger, progress)
         failed = tuple(failure for cell in cells if (failure := folder.failure(cell)) is not None)
         result = StudyRun(

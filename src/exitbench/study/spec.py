@@ -8,7 +8,6 @@ may change, since they decide no number, but for those that a finding names (`pr
 above all, which is fixed before there are results.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -23,7 +22,7 @@ from exitbench.models.shape import ModelKind
 from exitbench.plain import is_control
 from exitbench.policies import POLICIES, Schedule
 from exitbench.sizes import parse_size
-from exitbench.study.finding_spec import FindingSpec, parse_finding
+from exitbench.study.finding_spec import FindingSpec, hint, parse_finding
 from exitbench.study.plain_yaml import read_plain_yaml
 
 __all__ = [
@@ -47,12 +46,6 @@ MANY = 1_000_000
 """More of anything that is counted is a slip of the pen."""
 
 
-def _near(name: Any, known: Iterable[str]) -> str:
-    names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-
-
 def _error(text: str) -> PydanticCustomError:
     return PydanticCustomError("spec", "{text}", {"text": text})
 
@@ -66,7 +59,7 @@ def _text(value: str) -> str:
 def _one_of(noun: str, known: Iterable[str]) -> BeforeValidator:
     def check(value: Any) -> Any:
         if isinstance(value, str) and value not in known:
-            raise _error(f"unknown {noun} {value!r}; {_near(value, known)}")
+            raise _error(f"unknown {noun} {value!r}; {hint(value, sorted(known))}")
         return value
 
     return BeforeValidator(check)
@@ -91,7 +84,7 @@ def _number_as_text(value: Any) -> Any:
 
 def _readout(value: str) -> str:
     if value != "logit" and not (value.startswith(TUNED) and value != TUNED):
-        near = _near(value, ["logit"]) if not value.startswith(TUNED) else "give the file"
+        near = hint(value, ["logit"]) if not value.startswith(TUNED) else "give the file"
         raise _error(f"readout is {value!r}, expected 'logit' or '{TUNED}FILE' with a tuned lens; {near}")
     return value
 
@@ -145,7 +138,7 @@ class _Section(BaseModel):
             raise _error(f"{cls.noun} is {_kind_of(data)}, expected {word}")
         for key in data:
             if key not in cls.model_fields:
-                raise _error(f"unknown key {str(key)[:80]!r} in {cls.noun}; {_near(key, cls.model_fields)}")
+                raise _error(f"unknown key {str(key)[:80]!r} in {cls.noun}; {hint(str(key), cls.model_fields)}")
         return data
 
 
@@ -203,7 +196,7 @@ class PolicyEntry(_Section):
     @model_validator(mode="after")
     def _is_known(self) -> "PolicyEntry":
         if not self.policy.endswith(".json") and self.policy not in POLICIES:
-            raise _error(f"unknown policy {self.policy!r}; {_near(self.policy, POLICIES)}")
+            raise _error(f"unknown policy {self.policy!r}; {hint(self.policy, POLICIES)}")
         return self
 
 
