@@ -74,6 +74,5 @@ def test_python_m_exitbench():
     """A package that cannot be run as a module, or loses exit codes on the way."""
     command = [sys.executable, "-m", "exitbench", "score", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert_refused(
-        Outcome(code=done.returncode, out=done.stdout, err=done.stderr), "nowhere: there is no such file or folder"
-    )
+    outcome = Outcome(code=done.returncode, out=done.stdout, err=done.stderr)
+    assert_refused(outcome, "nowhere: there is no such file or folder")

@@ -17,6 +17,7 @@ from exitbench.study import attempt as attempt_module
 from exitbench.study import ledger as ledger_module
 from exitbench.study.ledger import Ledger
 from exitbench.study.results import read_rows
+from exitbench.study.run import StudyRun
 from exitbench.trace.lock import sole_writer
 from toy_study import make_place, rows_in, spec_of, stamps, write_spec
 
@@ -268,3 +269,9 @@ def test_overhead_is_small(tmp_path):
     assert run.overhead_s / run.measured < 0.02 * 60
     seconds = {file: pq.read_table(file)["seconds"][0].as_py() for file in (tmp_path / "out" / "cells").iterdir()}
     assert 0 < sum(seconds.values()) <= run.cells_s
+
+
+def test_no_share_of_cells_that_never_came(tmp_path):
+    """A division by nothing where every cell lost its workers, and no summary of the run."""
+    run = StudyRun(folder=tmp_path, cells=1, done=0, failed=(), measured=1, cells_s=0.0, overhead_s=2.0)
+    assert run.summary()["overhead_share"] is None

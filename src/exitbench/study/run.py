@@ -60,8 +60,8 @@ class StudyRun:
 
     @property
     def overhead_share(self) -> float | None:
-        """Seconds outside the cells for each second inside; None if none was measured."""
-        return self.overhead_s / self.cells_s if self.measured else None
+        """Seconds outside the cells for each second inside; None if no cell came to an end."""
+        return self.overhead_s / self.cells_s if self.cells_s else None
 
     def summary(self) -> dict[str, Any]:
         """What it did and cost, as plain JSON values."""
