@@ -17,7 +17,7 @@ from exitbench.models.discover import probe_ids
 from exitbench.models.toy import toy_model
 from exitbench.signals import SIGNALS, DepthView, compute, compute_signals, signal
 from exitbench.signals.registry import recorded_names
-from families import FAMILIES
+from families import ONE_OF_EACH
 from readouts import Given
 
 RECORDED, ALL = recorded_names(), tuple(SIGNALS)
@@ -43,7 +43,7 @@ class _RowByRow:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ONE_OF_EACH)  # logits of every family: tests/models/test_readout.py
 def test_toy_models_against_naive(family, dtype, assert_as_exact_as_naive):
     """A wrong formula, a wrong depth, or logits compared before they are rounded to the model's dtype."""
     adapter = ModelAdapter(toy_model(family, dtype=dtype))
