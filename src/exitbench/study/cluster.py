@@ -59,7 +59,7 @@ def connected(address: str) -> Iterator[Any]:
         return
     if address != "auto":
         _require_cluster(address)
-    worker = importlib.import_module("ray._private.worker")
+    worker: Any = importlib.import_module("ray._private.worker")
     heard = worker._worker_logs_enabled
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")

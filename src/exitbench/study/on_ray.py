@@ -45,7 +45,7 @@ __all__ = ["TRIES", "RayRunner", "needs_of"]
 TRIES = 3
 """Workers that a cell may lose before it counts as failed."""
 _LOOK_S = 5.0
-"""How often the head is looked for while no cell comes."""
+"""How often the cluster is looked at while no cell comes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +164,7 @@ class _Driver:
         self._study = ray.put((task, {cell.id: cell for cell in todo}))
         self._measure = ray.remote(_measure)
         self._head = Head(ray)
+        self._said = False
         self._running: dict[Any, _Group] = {}
         errors = ray.exceptions
         self._lost = (
@@ -183,7 +184,7 @@ class _Driver:
                     raise StudyError(f"needs of {group.cells[0].model.name}: {one_line(error)}") from error
             while self._running:
                 with ledger.waiting():
-                    stream = self._ready()
+                    stream = self._ready(progress)
                 group = self._running[stream]
                 try:
                     attempt, node = self._next(stream)
@@ -193,8 +194,6 @@ class _Driver:
                         yield group.cells.pop(0), given_up, "given up"
                     if group.cells:
                         self._submit(group)
-                        if self._head.look() and not _has_room(_nodes(self._ray), group.needs):
-                            progress.say(f"no node is left with room for {group.cells[0].model.name}: waiting for one")
                 else:
                     group.lost = 0
                     ledger.cells_s += attempt.seconds
@@ -206,7 +205,7 @@ class _Driver:
             for stream in self._running:
                 self._ray.cancel(stream, force=True)
 
-    def _ready(self) -> Any:
+    def _ready(self, progress: Progressor) -> Any:
         """A task that has something to say.
 
         Raises:
@@ -215,8 +214,17 @@ class _Driver:
         ready: list[Any] = []
         while not ready:
             ready, _ = self._ray.wait(list(self._running), timeout=_LOOK_S, fetch_local=False)
-            self._head.look()
+            if self._head.look() and not ready:
+                self._say_who_waits(progress)
         return ready[0]
+
+    def _say_who_waits(self, progress: Progressor) -> None:
+        """Say once that no node is left for a model."""
+        nodes = _nodes(self._ray)
+        names = [group.cells[0].model.name for group in self._running.values() if not _has_room(nodes, group.needs)]
+        if names and not self._said:
+            progress.say(f"no node is left with room for {names[0]}: waiting for one")
+        self._said = bool(names)
 
     def _submit(self, group: "_Group") -> None:
         model, ids = group.cells[0].model, [cell.id for cell in group.cells]
