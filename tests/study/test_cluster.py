@@ -57,6 +57,7 @@ def test_without_ray(place, tmp_path, monkeypatch):
     [
         ("127.0.0.1:1", "nothing answers there"),
         ("no-such-host.invalid:6379", "nothing answers there"),
+        ("..:6379", "nothing answers there"),
         *(
             (address, "expected 'auto' or HOST:PORT")
             for address in ("x", "", ":1", "ray://a:1", "a:0", "a:x", "a:99999")

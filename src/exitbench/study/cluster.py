@@ -60,7 +60,7 @@ def connected(address: str) -> Iterator[Any]:
     if address != "auto":
         _require_cluster(address)
     worker: Any = importlib.import_module("ray._private.worker")
-    heard = worker._worker_logs_enabled
+    heard = getattr(worker, "_worker_logs_enabled", True)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises whatever went wrong inside it
@@ -131,8 +131,8 @@ def _why_no_answer(address: str) -> str:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
-    except OSError as error:
-        return error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # the second for names that no host can have
+        return getattr(error, "strerror", None) or str(error)
     return ""
 
 

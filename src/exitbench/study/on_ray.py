@@ -190,7 +190,7 @@ class _Driver:
                     attempt, node = self._next(stream)
                 except self._lost as error:
                     progress.say(f"a worker was lost with {group.cells[0].name}: {one_line(error)}")
-                    if (given_up := self._again(stream)) is not None:
+                    if (given_up := self._again(stream, error)) is not None:
                         yield group.cells.pop(0), given_up, "given up"
                     if group.cells:
                         self._submit(group)
@@ -258,7 +258,7 @@ class _Driver:
             raise StudyError(_no_part(error)) from error
         return result
 
-    def _again(self, stream: Any) -> Attempt | None:
+    def _again(self, stream: Any, error: BaseException) -> Attempt | None:
         """Count a lost worker; the first of its cells as a failed one if that lost too many."""
         group = self._running.pop(stream)
         self._ray.cancel(stream, force=True)  # where only its result was lost
@@ -268,7 +268,7 @@ class _Driver:
         group.lost = 0
         cell = group.cells[0]
         observed = observed_of(cell, None)
-        reason = f"{TRIES} workers were lost while they measured it, as happens where memory runs out"
+        reason = f"{TRIES} workers were lost while they measured it, the last one with: {one_line(error)}"
         rows = failed_rows(cell, self._task.spec, reason, observed, command=self._task.command)
         return Attempt(rows=rows, observed=observed, seconds=0.0)
 
