@@ -11,6 +11,7 @@ import pytest
 import exitbench.api
 
 pytest.importorskip("mkdocs", reason="pip install '.[docs]'")
+pytestmark = pytest.mark.slow  # the build, which runs the notebook, takes a dozen seconds
 
 ROOT = Path(__file__).parents[1]
 _LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=[\"']?([^\"' >]+)")
