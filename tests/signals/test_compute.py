@@ -241,9 +241,11 @@ import sys, threading, time
 import torch
 from exitbench.models.adapter import ModelAdapter
 from exitbench.models.readout import Readout
-from exitbench.signals import compute_signals
+from exitbench.signals import compute, compute_signals
 from transformers import LlamaConfig, LlamaForCausalLM
 torch.set_num_threads(1)
+if sys.argv[3] == "torch":
+    compute.native_reductions = lambda *_: None
 tokens, blocks, vocabulary = int(sys.argv[1]), int(sys.argv[2]), 262144
 config = LlamaConfig(vocab_size=vocabulary, hidden_size=64, intermediate_size=64, num_hidden_layers=blocks,
                      num_attention_heads=4, max_position_embeddings=4096, tie_word_embeddings=True)
@@ -271,13 +273,13 @@ print(max(seen) - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the memory in use from /proc")
-@pytest.mark.parametrize("reductions", ["compiled"], indirect=True)  # as it is in the process that is measured
+@pytest.mark.parametrize("reductions", ["compiled", pytest.param("torch", marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.parametrize(
     ("tokens", "blocks"), [(300, 1), pytest.param(2048, 3, marks=pytest.mark.slow)], ids=["short", "2048"]
 )
-def test_memory_stays_bounded_whatever_the_vocabulary(tokens, blocks):
+def test_memory_stays_bounded_whatever_the_vocabulary(tokens, blocks, reductions):
     """Logits of all depths held at once (2 GiB a depth at 2 048 tokens), or of earlier chunks never let go."""
-    command = [sys.executable, "-c", _MEMORY, str(tokens), str(blocks)]
+    command = [sys.executable, "-c", _MEMORY, str(tokens), str(blocks), reductions]
     output = subprocess.run(command, capture_output=True, text=True, check=False)
     assert output.returncode == 0, output.stderr[-2000:]
     assert float(output.stdout) < 256

@@ -36,7 +36,7 @@ DEFAULT_MEMORY = 192 * 2**20
 MOST_ROWS = 256
 """Of one product; larger ones are no faster."""
 
-_FLOATS_OF_TORCH = 8
+_FLOATS_OF_TORCH = 16
 """Numbers that torch code holds at most for an entry of the final distribution, beside the logits themselves."""
 _FLOATS_OF_PREVIOUS = 3
 """As many more where signals compare with the depth before."""

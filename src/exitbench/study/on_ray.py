@@ -49,7 +49,7 @@ _LOOK_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Needs:
+class Resources:
     """What the task of a model asks of a node."""
 
     cpus: float
@@ -58,12 +58,12 @@ class Needs:
     """Bytes of main memory; 0 where the model's size is not known."""
 
     @property
-    def resources(self) -> dict[str, float]:
+    def by_name(self) -> dict[str, float]:
         """As Ray names them."""
         return {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
 
 
-def needs_of(model: StudiedModel, spec: StudySpec) -> Needs:
+def needs_of(model: StudiedModel, spec: StudySpec) -> Resources:
     """What the cells of a model need: what the spec says, else one CPU, one GPU unless they run on the CPU, and memory.
 
     Memory is that of the weights, twice where untrained twins stand beside them, and what a trace may hold.
@@ -77,7 +77,7 @@ def needs_of(model: StudiedModel, spec: StudySpec) -> Needs:
     else:
         memory = 0
     gpus = given.get("gpus", 0 if spec.settings.device == "cpu" else 1)
-    return Needs(cpus=given.get("cpus", 1), gpus=gpus, memory=memory)
+    return Resources(cpus=given.get("cpus", 1), gpus=gpus, memory=memory)
 
 
 class RayRunner:
@@ -136,9 +136,9 @@ def _nodes(ray: Any) -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _has_room(nodes: Sequence[Mapping[str, float]], needs: Needs) -> bool:
+def _has_room(nodes: Sequence[Mapping[str, float]], needs: Resources) -> bool:
     """Whether one of the nodes could ever run a task."""
-    return any(all(node.get(name, 0) >= need for name, need in needs.resources.items()) for node in nodes)
+    return any(all(node.get(name, 0) >= need for name, need in needs.by_name.items()) for node in nodes)
 
 
 def _require_room(group: "_Group", nodes: Sequence[Mapping[str, float]]) -> None:
@@ -278,7 +278,7 @@ class _Group:
     """What is left of the cells of a model."""
 
     cells: list[Cell]
-    needs: Needs
+    needs: Resources
     lost: int = 0
     """Workers, since the last cell came."""
 
