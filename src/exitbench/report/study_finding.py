@@ -18,6 +18,7 @@ from exitbench.study.finding import Adjusted, Comparison, Finding, JudgedModel, 
 __all__ = ["FindingChapter", "Table", "finding_chapter"]
 
 _MONTH = re.compile(r"\d{4}-\d{2}(-\d{2})?")
+_AXES = {"active_params_b": "active parameters, in billions", "total_params_b": "parameters in all, in billions"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +215,8 @@ def _chart(finding: Finding) -> Chart | None:
 def _place_axis(finding: Finding, places: list[str]) -> alt.X:
     if all(map(is_number, places)):
         scale = alt.Scale(type="log") if finding.question == "size" else alt.Scale(zero=False)
-        title = str(finding.spec.get("factor", "place")).replace("_", " ")
+        factor = str(finding.spec.get("factor", "place"))
+        title = _AXES.get(factor, factor.replace("_", " "))
         return alt.X("place:Q", title=visible(title), scale=scale)
     if all(map(_MONTH.fullmatch, places)):
         return alt.X("place:T", title="release", axis=alt.Axis(format="%Y-%m"))
