@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from exitbench.api import Trace, TraceOptions, score, trace
+from exitbench.errors import ExitbenchError
 from exitbench.models.toy import save_toy
 from exitbench.stats.bootstrap import Bootstrap, Prompts, draw_weights
 from exitbench.stats.figure import Figure
@@ -64,4 +65,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ExitbenchError as error:
+        sys.exit(f"error: {error}")

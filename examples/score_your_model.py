@@ -8,9 +8,11 @@ weights are there, all in all. The intervals say what so few prompts are worth: 
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from exitbench.api import TraceOptions, run
+from exitbench.errors import ExitbenchError
 from exitbench.models.toy import save_toy
 from exitbench.report.pays import pays
 
@@ -38,4 +40,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ExitbenchError as error:
+        sys.exit(f"error: {error}")

@@ -85,7 +85,9 @@ def read_result(path: Path, *, seed: int | None = None, skip_corrupt: bool = Fal
         try:
             return Result(card=ScoreCard.from_json(json.loads(path.read_text(encoding="utf-8"))), trace=None)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ReportError(f"{path} is no JSON ({error}); give the score.json of a run, or its folder") from error
+            raise ReportError(
+                f"{path} is no JSON ({error}); give the score.json of a run, a Parquet file of rows, or a folder"
+            ) from error
     folder = trace_folder(path)
     if not is_trace_folder(folder):
         raise ReportError(_no_result(path))

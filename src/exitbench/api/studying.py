@@ -32,7 +32,7 @@ def study(
         out: folder of results; `exitbench-out/study-NAME` if left out.
         retry_failed: measure the cells again that failed before.
         ray: address of a Ray cluster to measure on, HOST:PORT or "auto"; in this process if None.
-        command: recorded in rows.
+        command: recorded in rows; this call if left out.
         progress: where to show messages and bars.
 
     Raises:
@@ -42,6 +42,7 @@ def study(
     path = Path(spec)
     read = read_spec(path)
     folder = Path(out) if out is not None else default_study_folder(read)
+    command = command or f"exitbench.api.study({str(path)!r}, out={str(folder)!r})"
     done = run_study(
         read,
         path.read_bytes(),

@@ -279,9 +279,9 @@
       chart.addEventListener("drawn", (event) => {
         views.set(chart.dataset.spec, event.detail);
         event.detail.addEventListener("click", (_, item) => {
-          const { cell, figure, where = "", value } = item?.datum ?? {};
+          const { cell, figure, where, value } = item?.datum ?? {};
           if (cell === undefined || !tells(chart, item)) return;
-          tell(data.cells[cell], figure, `${titles.get(figure) ?? figure.replaceAll("_", " ")} ${where}:`, value);
+          tell(data.cells[cell], figure, `${[titles.get(figure) ?? figure.replaceAll("_", " "), where].filter(Boolean).join(" ")}:`, value);
         });
       });
     }

@@ -107,7 +107,7 @@ def progress(data: Any, *, x: alt.X, levels: Sequence[str] = (), drawn: Sequence
         null.mark_rule(style="reference").encode(y="value:Q", opacity=_where_told(1)),
         points.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels, drawn)),
         points.mark_line(strokeWidth=2).encode(detail="name:N", order="order:Q"),
-        points.mark_point(filled=True, size=45).encode(tooltip=tips),
+        points.mark_point(cursor="pointer", filled=True, size=45).encode(tooltip=tips),
     ]
 
 
@@ -160,7 +160,7 @@ def curves(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) 
     ]
     return [
         base.mark_line(strokeWidth=1.8, interpolate="step-after").add_params(*_levels(levels, drawn)),
-        base.mark_point(size=50, opacity=0).encode(tooltip=tips),
+        base.mark_point(cursor="pointer", size=50, opacity=0).encode(tooltip=tips),
     ]
 
 
@@ -180,7 +180,7 @@ def dots(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ()) ->
     return [
         null.encode(x="null:Q", opacity=_where_told(1), **_TOLD),
         coloured.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q").add_params(*_levels(levels, drawn)),
-        coloured.mark_point(filled=True, opacity=1, size=75).encode(x=x, tooltip=tips),
+        coloured.mark_point(cursor="pointer", filled=True, opacity=1, size=75).encode(x=x, tooltip=tips),
     ]
 
 
@@ -194,7 +194,7 @@ def across(data: Any, *, x: alt.X, levels: Sequence[str] = (), drawn: Sequence[s
     tips = [_MODEL_TIP, alt.Tooltip("group:N"), alt.Tooltip("place:N", title="at"), *_INTERVAL_TIPS]
     return [
         base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q").add_params(*_levels(levels, drawn)),
-        base.mark_point(filled=True, opacity=1, size=65).encode(y=y, tooltip=tips),
+        base.mark_point(cursor="pointer", filled=True, opacity=1, size=65).encode(y=y, tooltip=tips),
     ]
 
 
@@ -212,7 +212,7 @@ def batches(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = ())
     tips = [_MODEL_TIP, alt.Tooltip("group:N"), number_tip("x", "rows", "d"), number_tip("value", "share", ".3f")]
     return [
         base.mark_line(strokeWidth=1.8).add_params(*_levels(levels, drawn)),
-        base.mark_point(filled=True, size=40).encode(tooltip=tips),
+        base.mark_point(cursor="pointer", filled=True, size=40).encode(tooltip=tips),
     ]
 
 
@@ -239,7 +239,7 @@ def frontiers(data: Any, *, levels: Sequence[str] = (), drawn: Sequence[str] = (
     ]
     return [
         base.mark_line(strokeWidth=1.2, opacity=0.6).encode(order="x:Q").add_params(*_levels(levels, drawn)),
-        base.mark_point(filled=True, opacity=1, size=45).encode(tooltip=tips, shape=shape),
+        base.mark_point(cursor="pointer", filled=True, opacity=1, size=45).encode(tooltip=tips, shape=shape),
     ]
 
 

@@ -70,7 +70,7 @@ def report_studies(
         claims = read_claims(folders, alone=len(folders) == 1 and not results)
     match form:
         case "html":
-            command = "; ".join(dict.fromkeys(row.command for row in rows))
+            command = "; ".join(dict.fromkeys(row.command for row in rows if row.command))
             explored = [(shown.title, shown.explorer) for shown in results if shown.explorer is not None]
             write_study_page(rows, out, title=title, claims=claims, command=command, explored=explored)
         case "csv":

@@ -131,8 +131,10 @@ def _why_no_answer(address: str) -> str:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
-    except (OSError, UnicodeError) as error:  # the second for names that no host can have
-        return getattr(error, "strerror", None) or str(error)
+    except UnicodeError:
+        return "no host can have that name"
+    except OSError as error:
+        return error.strerror or str(error)
     return ""
 
 

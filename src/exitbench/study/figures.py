@@ -149,7 +149,7 @@ def card_figures(card: ScoreCard) -> Iterator[Found]:
     """Every figure and curve of a card, EAS at every alpha, and how many samples failed."""
     counts: dict[str, Any] = {"n_tokens": card.n_tokens, "n_prompts": card.n_prompts}
     reason = f"{_NO_INTERVAL}: it is a count"
-    yield Found(figure="n_failed", value=card.n_failed, unit="samples", reason=reason, **counts)
+    yield Found(figure="n_failed", value=float(card.n_failed), unit="samples", reason=reason, **counts)
     yield from _fields(card, counts)
     for score in card.eas or ():
         yield from _curve("eas", score.by_alpha, _SHARE, counts, variant=score.similarity)
