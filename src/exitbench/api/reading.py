@@ -152,18 +152,21 @@ def report(
     if form == "html" and not studies and len(results) <= MOST_IN_FULL:
         write_report(results, Path(out))
     else:
-        budget = EXPLORER_BUDGET_BYTES // max(1, len(results)) if form == "html" else None
         labels = labels_of([result.card for result in results])
-        shown = [_shown(*named, budget) for named in zip(others, results, labels, strict=True)]
+        shown = [_shown(*named, form, len(results)) for named in zip(others, results, labels, strict=True)]
         failed = report_studies(studies, Path(out), form=form, results=shown)
     return Reported(path=Path(out), failed_cells=failed, traces=[r.trace for r in results if r.trace is not None])
 
 
-def _shown(path: Path, result: Result, label: str, budget_bytes: int | None) -> SingleResult:
-    """As it stands beside others; without its tokens where there is no budget for them."""
+def _shown(path: Path, result: Result, label: str, form: ReportForm, num_results: int) -> SingleResult:
+    """As it stands beside others: its tokens on a page, its charts as pictures, and its rows anywhere."""
     explorer = None
-    if result.trace is not None and budget_bytes is not None:
-        explorer = explorer_payload(result.trace, budget_bytes=budget_bytes)
-    title = f"{label} on {result.card.workload.name}"
-    rows = rows_of_result(result.card, result.replay, label=label)
-    return SingleResult(path=path, title=title, rows=rows, explorer=explorer, charts=charts_of(result))
+    if form == "html" and result.trace is not None:
+        explorer = explorer_payload(result.trace, budget_bytes=EXPLORER_BUDGET_BYTES // num_results)
+    return SingleResult(
+        path=path,
+        title=f"{label} on {result.card.workload.name}",
+        rows=rows_of_result(result.card, result.replay, label=label),
+        explorer=explorer,
+        charts=charts_of(result) if form in ("png", "svg") else (),
+    )

@@ -24,7 +24,7 @@ class Axis:
     x: alt.X
 
 
-AXES = (
+_AXES = (
     Axis(
         name="release_month",
         title="release",
@@ -70,4 +70,4 @@ def places_of(cell: Cell) -> dict[str, Any]:
 def axes_of(places: Iterable[dict[str, Any]]) -> Sequence[Axis]:
     """The axes on which two of the cells stand apart."""
     known = list(places)
-    return [axis for axis in AXES if len({place[axis.name] for place in known if axis.name in place}) > 1]
+    return [axis for axis in _AXES if len({place[axis.name] for place in known if axis.name in place}) > 1]

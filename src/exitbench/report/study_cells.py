@@ -47,6 +47,11 @@ class Cell:
         return (row.workload, row.on, row.readout, row.limit, row.document_tokens, row.max_new_tokens)
 
     @property
+    def workload(self) -> str:
+        """The workload, and which side of it was measured."""
+        return self.first.workload if self.first.on is None else f"{self.first.workload}, on {self.first.on}"
+
+    @property
     def is_checkpoint(self) -> bool:
         """Whether it is known when in training this was."""
         return self.first.step is not None or self.first.tokens_seen is not None

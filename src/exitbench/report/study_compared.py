@@ -24,9 +24,13 @@ __all__ = ["Compared", "Drawn", "compared"]
 _ROW = 450
 """Height of a chart with its words, roughly."""
 _MOST_ROWS = 4
-FEW_MODELS = 60
+_FEW_MODELS = 60
 """Up to so many, each has a line of text to itself."""
-SAVINGS = ("blocks skipped", "FLOPs, net of probes and of states copied", "bytes, net of probes and of states deferred")
+_SAVINGS = (
+    "blocks skipped",
+    "FLOPs, net of probes and of states copied",
+    "bytes, net of probes and of states deferred",
+)
 """What a policy saves, in the order of the payload."""
 
 
@@ -58,7 +62,7 @@ class Compared:
     charts: list[Drawn]
 
     filter_names = FILTERS
-    savings = SAVINGS
+    savings = _SAVINGS
 
     @property
     def has_checkpoints(self) -> bool:
@@ -103,7 +107,7 @@ def _charts(payload: Payload, axes: Sequence[Axis]) -> list[Drawn]:
 
     if payload.plain:
         count = max(sum(c["context"] == context for c in ended) for context in range(len(payload.contexts)))
-        space = 24 if count <= FEW_MODELS else 12
+        space = 24 if count <= _FEW_MODELS else 12
         note = f"Bars are {bars}, each its own: overlapping intervals settle nothing."
         if any(cell["null"] for cell in ended):
             note += " Grey ticks: mean EES of untrained models of the same shape."

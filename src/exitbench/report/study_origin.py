@@ -81,8 +81,7 @@ def levels_of(cell: Cell) -> tuple[str, ...]:
     """The level of a cell in each of `FILTERS`, as it was recorded."""
     row = cell.first
     size = row.active_params_b if row.active_params_b is not None else row.total_params_b
-    workload = row.workload if row.on is None else f"{row.workload}, on {row.on}"
-    return (row.kind or _NOT_KNOWN, row.stage or _NOT_KNOWN, _size(size), workload, row.readout)
+    return (row.kind or _NOT_KNOWN, row.stage or _NOT_KNOWN, _size(size), cell.workload, row.readout)
 
 
 def in_order(levels: Iterable[str]) -> list[str]:

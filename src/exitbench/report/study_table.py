@@ -71,7 +71,7 @@ def table_rows(cells: Sequence[Cell]) -> list[TableRow]:
 
 def failures(cells: Sequence[Cell]) -> list[tuple[str, str, str, str]]:
     """Model, checkpoint, workload and reason of every cell that failed."""
-    return [(c.first.model, _checkpoint(c), _workload(c), c.failure) for c in cells if c.failure is not None]
+    return [(c.first.model, _checkpoint(c), c.workload, c.failure) for c in cells if c.failure is not None]
 
 
 def _columns(cells: Sequence[Cell]) -> list[tuple[str, str]]:
@@ -90,7 +90,7 @@ def _table_row(cell: Cell, columns: Sequence[tuple[str, str]]) -> TableRow:
         facts=", ".join(fact for fact in facts if fact is not None),
         checkpoint=_checkpoint(cell),
         step="" if not cell.is_checkpoint else str(row.step if row.step is not None else row.tokens_seen),
-        workload=_workload(cell),
+        workload=cell.workload,
         readout=row.readout,
         entries=tuple(_entry(cell, figure, title) for figure, title in columns),
         n_tokens=None if ees is None else ees.n_tokens,
@@ -118,7 +118,3 @@ def _entry(cell: Cell, figure: str, title: str) -> Entry:
 
 def _checkpoint(cell: Cell) -> str:
     return ", ".join(when(cell)) or revision_text(cell.first.revision)
-
-
-def _workload(cell: Cell) -> str:
-    return cell.first.workload if cell.first.on is None else f"{cell.first.workload}, on {cell.first.on}"
